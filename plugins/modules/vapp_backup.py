@@ -183,6 +183,7 @@ summary:
 """
 
 import typing as t
+from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import masking, vapp_export, vapp_payload
@@ -191,22 +192,38 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 PATHS = ("config.instanceUuid", "config.uuid", "config.vAppConfig", "runtime.connectionState")
 
 
-def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Result:
-    """Read the vApp options of the VMs. The action plugin writes the files."""
-    params = task.request
-    absent: list[str] = []
-    found = _inventory.find_vms(session, _arguments.vms(params), PATHS, absent=absent)
-    secrets = _arguments.secrets({**_arguments.connection_spec(), **SPEC}, params)
-    forms = secrets.union(*(_encodings.forms(secret) for secret in secrets))
-    vms = [_vm(vm, params["mask_patterns"], forms) for vm in found]
-    vms += [{"name": name, "moid": None, "reason": "it was not found"} for name in absent]
-    key = params["transport_key"]
-    about = {"vcenter": _arguments.connection(params).hostname, "scope": _scope(params)}
-    return {
-        "changed": False,
-        "about": vapp_payload.pack(about, key),
-        "vms": [{"name": vm["name"], "moid": vm["moid"], "content": vapp_payload.pack(vm, key)} for vm in vms],
-    }
+@dataclass(frozen=True)
+class Request:
+    """What a task requests.
+
+    :param scope: the options that select VMs, for the index.
+    :param passwords: the passwords of this task, in all their encodings. They must not be saved.
+    :param key: encrypts the data on its way to the action plugin; ``None``: they contain no secrets.
+    """
+
+    selection: _inventory.Selection
+    scope: t.Mapping[str, t.Any]
+    mask_patterns: t.Sequence[str]
+    passwords: t.Collection[str] = field(repr=False)
+    key: str | None = field(repr=False)
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    key, patterns = params["transport_key"], params["mask_patterns"]
+    masking.Mask("sensitive", patterns)
+    if params["secrets"] == "vault" and key is None:
+        raise _errors.BadInput("secrets=vault needs the action plugin of this module. Call the module from a playbook.")
+    if key is not None and not vapp_payload.CAN_ENCRYPT:
+        raise _errors.BadInput(
+            "The Python that runs the module lacks the library cryptography, which secrets=vault needs. Install it."
+        )
+    passwords = _arguments.secrets({**_arguments.connection_spec(), **SPEC}, params)
+    forms = passwords.union(*(_encodings.forms(password) for password in passwords))
+    return Request(_arguments.vms(params), _scope(params), patterns, forms, key)
 
 
 def _scope(params: _arguments.Params) -> dict[str, t.Any]:
@@ -215,10 +232,29 @@ def _scope(params: _arguments.Params) -> dict[str, t.Any]:
     return {**named, "folder": params["folder"], "datacenter": params["datacenter"]}
 
 
-def _vm(vm: _inventory.Found, patterns: t.Sequence[str], secrets: t.Collection[str]) -> dict[str, t.Any]:
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
+    """Read the vApp options of the VMs. The action plugin writes the files."""
+    request = task.request
+    absent: list[str] = []
+    found = _inventory.find_vms(session, request.selection, PATHS, absent=absent)
+    vms = [_vm(vm, request.mask_patterns, request.passwords) for vm in found]
+    vms += [{"name": name, "moid": None, "reason": "it was not found"} for name in absent]
+    about = {"vcenter": session.server.hostname, "scope": request.scope}
+
+    def packed(data: t.Any) -> t.Any:
+        return vapp_payload.pack(data, request.key)
+
+    return {
+        "changed": False,
+        "about": packed(about),
+        "vms": [{"name": vm["name"], "moid": vm["moid"], "content": packed(vm)} for vm in vms],
+    }
+
+
+def _vm(vm: _inventory.Found, patterns: t.Sequence[str], passwords: t.Collection[str]) -> dict[str, t.Any]:
     """Return the data of a VM for the files.
 
-    :param secrets: the passwords of this task, in all their encodings.
+    :param passwords: see :class:`Request`.
     """
     result = {"name": vm.name, "moid": vm.moid, "inventory_path": vm.inventory_path}
     values = vm.values
@@ -227,7 +263,7 @@ def _vm(vm: _inventory.Found, patterns: t.Sequence[str], secrets: t.Collection[s
         why = f"it is {state}" if state != "connected" else "check the privileges of the user"
         return {**result, "reason": f"vCenter does not show its configuration ({why})"}
     document, hidden = vapp_export.document_and_secrets(vm.name, values, values.get("config.vAppConfig"), patterns)
-    if any(secret in text for text in _texts({**document, "vm": None}) for secret in secrets):
+    if any(password in text for text in _texts({**document, "vm": None}) for password in passwords):
         return {
             **result,
             "reason": "a password of this run is part of its vApp options and must not be saved; use a longer password",
@@ -243,22 +279,6 @@ def _texts(value: t.Any) -> t.Iterator[str]:
             yield from _texts(item)
     elif isinstance(value, str):
         yield value
-
-
-def parse(params: _arguments.Params) -> _arguments.Params:
-    """Return the options.
-
-    :raises _errors.BadInput: an option is invalid.
-    """
-    _arguments.vms(params)
-    masking.Mask("sensitive", params["mask_patterns"])
-    if params["secrets"] == "vault" and params["transport_key"] is None:
-        raise _errors.BadInput("secrets=vault needs the action plugin of this module. Call the module from a playbook.")
-    if params["transport_key"] is not None and not vapp_payload.CAN_ENCRYPT:
-        raise _errors.BadInput(
-            "The Python that runs the module lacks the library cryptography, which secrets=vault needs. Install it."
-        )
-    return params
 
 
 SPEC: _arguments.Spec = {

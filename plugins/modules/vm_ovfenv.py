@@ -161,34 +161,47 @@ plan:
     notes: []
 """
 
+import typing as t
+
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, masking, plan, repair
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Result:
+class Request(t.NamedTuple):
+    """What a task requests."""
+
+    vm: _inventory.Selector
+    options: repair.Options
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    questions = examine.Questions(
+        forked_from=identity.forked_from,
+        fork_paths=(identity.RECORD_PATH,),
+        mask=masking.Mask(),
+        probe=params["guest_probe"],
+        login=_arguments.guest(params) if params["guest_probe"] != "none" else None,
+    )
+    return Request(_arguments.vm(params), repair.Options(questions, params["shutdown"], params["accept_risks"]))
+
+
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Redeliver the OVF environment if it is lost."""
-    params = task.request
-    found = _inventory.find_vm(session, _arguments.vm(params), [])
+    options = task.request.options
+    mask = options.questions.mask
+    found = _inventory.find_vm(session, task.request.vm, [])
     if not session.is_vcenter:
         raise _errors.Refused(
             f"VM {found.name} is left unchanged: {session.name} is an ESXi host, and only vCenter delivers an OVF "
             "environment. Set hostname to the vCenter. If there is none, inject a document with ovftool "
             "(--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of import.ova)."
         )
-    mask = masking.Mask()
-    options = repair.Options(
-        questions=examine.Questions(
-            forked_from=identity.forked_from,
-            fork_paths=(identity.RECORD_PATH,),
-            mask=mask,
-            probe=params["guest_probe"],
-            login=_arguments.guest(params) if params["guest_probe"] != "none" else None,
-        ),
-        shutdown=params["shutdown"],
-        accepted=params["accept_risks"],
-    )
     target = repair.RepairTarget(session, session.deadline, found.vm, options, task.warn)
     is_due = not target.is_delivered
 
@@ -196,7 +209,7 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
         return {
             "before": examine.facts(target.before, mask),
             "after": examine.facts(target.after, mask),
-            "plan": target.plan.facts(params["accept_risks"]),
+            "plan": target.plan.facts(options.accepted),
         }
 
     try:
@@ -217,17 +230,6 @@ def _diff(target: repair.RepairTarget, changed: bool) -> dict[str, dict[str, str
         "before": {"ovf_environment": before},
         "after": {"ovf_environment": "delivered" if changed and after == before else after},
     }
-
-
-def parse(params: _arguments.Params) -> _arguments.Params:
-    """Return the options.
-
-    :raises _errors.BadInput: an option is invalid.
-    """
-    _arguments.vm(params)
-    if params["guest_probe"] != "none":
-        _arguments.guest(params)
-    return params
 
 
 SPEC: _arguments.Spec = {

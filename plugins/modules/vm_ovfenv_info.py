@@ -549,6 +549,7 @@ summary:
 import dataclasses
 import datetime
 import typing as t
+from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
@@ -557,42 +558,58 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnos
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Result:
-    """Examine the VMs."""
-    params = task.request
-    mask = _mask(params)
+@dataclass(frozen=True)
+class Request:
+    """What a task requests.
+
+    :param logins: names or managed object IDs of the VMs with a guest login of their own, in the order of ``guests``.
+    :param expected_names: ``None``: none were given.
+    :param only: statuses to return; empty: all.
+    :param fail_on: statuses that make the task fail.
+    :param export_masks: mask patterns for the exported documents; ``None``: nothing is exported.
+    """
+
+    selection: _inventory.Selection
+    questions: examine.Questions
+    logins: t.Sequence[str]
+    expected_names: t.Collection[str] | None
+    only: t.Collection[str]
+    fail_on: t.Collection[str]
+    include_raw_xml: bool
+    export_masks: t.Sequence[str] | None
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    selection = _selection(params)
+    mask = masking.Mask(params["mask"], params["mask_patterns"])
+    if not 1 <= params["event_lookback"] <= MOST_DAYS:
+        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Set it to 1 to {MOST_DAYS}.")
+    logins = _logins(params)
     questions = examine.Questions(
         forked_from=identity.forked_from,
         fork_paths=(identity.RECORD_PATH,),
         mask=mask,
         probe=params["guest_probe"],
-        login=_arguments.guest(params) if _logs_in(params) else None,
-        logins=_logins(params),
+        login=_common_login(params),
+        logins=logins,
         lookback=datetime.timedelta(days=params["event_lookback"]),
         listed_before={uuid.lower() for uuid in params["configured_before"]},
         expected_names=params["expected_names"] or (),
     )
-    examined = examine.examine(session, session.deadline, _selection(params), questions)
-    seen = {text for vm in examined for text in (vm.found.name, vm.found.moid)}
-    unknown = ", ".join(sorted(questions.logins.keys() - seen))
-    if unknown:
-        task.warn(f"guests has a login for {unknown}, which is not among the examined VMs. Check the spelling.")
-    logins = [entry["moid"] or entry["name"] for entry in params["guests"]]
-    chosen = zip(examined, examine.choices(examined, params["expected_names"], logins), strict=True)
-    shown = [pair for pair in chosen if not params["only"] or pair[0].diagnosis.status in params["only"]]
-    result = {
-        "ovfenv": [
-            {**examine.facts(vm, mask, params["include_raw_xml"]), **choices, "export": _export(vm, params)}
-            for vm, choices in shown
-        ],
-        "summary": examine.summary(examined),
-    }
-    failing = [vm for vm in examined if vm.diagnosis.status in (params["fail_on"] or [])]
-    if failing:
-        verdicts = ((vm.found.name, filter(None, (vm.diagnosis.status, vm.diagnosis.cause))) for vm in failing)
-        listed = ", ".join(f"{name} ({', '.join(verdict)})" for name, verdict in verdicts)
-        raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
-    return {"changed": False, **result}
+    return Request(
+        selection=selection,
+        questions=questions,
+        logins=[entry["moid"] or entry["name"] for entry in params["guests"]],
+        expected_names=params["expected_names"],
+        only=params["only"] or (),
+        fail_on=params["fail_on"] or (),
+        include_raw_xml=params["include_raw_xml"],
+        export_masks=params["mask_patterns"] if params["export"] else None,
+    )
 
 
 def _selection(params: _arguments.Params) -> _inventory.Selection:
@@ -609,45 +626,28 @@ def _selection(params: _arguments.Params) -> _inventory.Selection:
     return selection
 
 
-def _export(vm: examine.Examined, params: _arguments.Params) -> dict[str, t.Any] | None:
-    """Return all vApp options as a document, if they are requested and could be read."""
-    if not params["export"] or not vm.evidence.config_read:
-        return None
-    values = vm.found.values
-    return vapp_export.document(vm.found.name, values, values.get("config.vAppConfig"), params["mask_patterns"])
-
-
 MOST_DAYS = 36500
 """The maximum of event_lookback. The dates before it cannot be represented."""
 
 
-def parse(params: _arguments.Params) -> _arguments.Params:
-    """Return the options.
+def _common_login(params: _arguments.Params) -> GuestLogin | None:
+    """Return the login for all guests. With ``guests`` it is optional, and environment variables may set it.
 
-    :raises _errors.BadInput: an option is invalid.
+    :raises _errors.BadInput: a guest probe has no login, or half of one.
     """
-    _selection(params)
-    _mask(params)
-    if not 1 <= params["event_lookback"] <= MOST_DAYS:
-        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Set it to 1 to {MOST_DAYS}.")
-    for entry in params["guests"]:
-        if (entry["name"] is None) == (entry["moid"] is None):
-            raise _errors.BadInput("An entry of guests needs either name or moid. Set one of them.")
-    if params["guest_probe"] != "none" and not params["guests"]:
-        _arguments.guest(params)
-    return params
-
-
-def _logs_in(params: _arguments.Params) -> bool:
-    """Return whether one login is used for all guests. Environment variables may set it for other tasks."""
-    return params["guest_probe"] != "none" and bool(params["guest_username"] or params["guest_password"])
-
-
-def _mask(params: _arguments.Params) -> masking.Mask:
-    return masking.Mask(params["mask"], params["mask_patterns"])
+    is_given = bool(params["guest_username"] or params["guest_password"])
+    if params["guest_probe"] == "none" or (params["guests"] and not is_given):
+        return None
+    return _arguments.guest(params)
 
 
 def _logins(params: _arguments.Params) -> dict[str, GuestLogin]:
+    """Return the logins of single guests by name or managed object ID.
+
+    :raises _errors.BadInput: an entry does not name one VM.
+    """
+    if any((entry["name"] is None) == (entry["moid"] is None) for entry in params["guests"]):
+        raise _errors.BadInput("An entry of guests needs either name or moid. Set one of them.")
     return {
         entry["moid"] or entry["name"]: GuestLogin(
             entry["guest_username"],
@@ -657,6 +657,44 @@ def _logins(params: _arguments.Params) -> dict[str, GuestLogin]:
         )
         for entry in params["guests"]
     }
+
+
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
+    """Examine the VMs."""
+    request = task.request
+    questions = request.questions
+    examined = examine.examine(session, session.deadline, request.selection, questions)
+    seen = {text for vm in examined for text in (vm.found.name, vm.found.moid)}
+    unknown = ", ".join(sorted(questions.logins.keys() - seen))
+    if unknown:
+        task.warn(f"guests has a login for {unknown}, which is not among the examined VMs. Check the spelling.")
+    chosen = zip(examined, examine.choices(examined, request.expected_names, request.logins), strict=True)
+    shown = [pair for pair in chosen if not request.only or pair[0].diagnosis.status in request.only]
+    result = {
+        "ovfenv": [
+            {
+                **examine.facts(vm, questions.mask, request.include_raw_xml),
+                **choices,
+                "export": _export(vm, request.export_masks),
+            }
+            for vm, choices in shown
+        ],
+        "summary": examine.summary(examined),
+    }
+    failing = [vm for vm in examined if vm.diagnosis.status in request.fail_on]
+    if failing:
+        verdicts = ((vm.found.name, filter(None, (vm.diagnosis.status, vm.diagnosis.cause))) for vm in failing)
+        listed = ", ".join(f"{name} ({', '.join(verdict)})" for name, verdict in verdicts)
+        raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
+    return {"changed": False, **result}
+
+
+def _export(vm: examine.Examined, masks: t.Sequence[str] | None) -> dict[str, t.Any] | None:
+    """Return all vApp options as a document, if they are requested and could be read."""
+    if masks is None or not vm.evidence.config_read:
+        return None
+    values = vm.found.values
+    return vapp_export.document(vm.found.name, values, values.get("config.vAppConfig"), masks)
 
 
 SPEC: _arguments.Spec = {

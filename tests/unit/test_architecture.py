@@ -185,6 +185,7 @@ def users_of(pattern: str) -> set[str]:
         pytest.param(r"\(6, ?7\)", {"_session"}, id="vSphere 6.7"),
         pytest.param(r"startswith\([\"']password[\"']\)", {"_ovf.vapp_types"}, id="password types"),
         pytest.param(r"[\"']config\.hardware\.device[\"']", {"_devices"}, id="virtual devices"),
+        pytest.param(r"Task\[_arguments\.Params\]", set(), id="requests that are not typed"),
     ],
 )
 def test_one_place(pattern: str, places: set[str]) -> None:
