@@ -91,11 +91,7 @@ def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
     :param params: the parameters as given, or as Ansible has converted them.
     """
     options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
-    return {
-        name: value if value is None else _shown(name, value, options.get(name))
-        for name, value in params.items()
-        if name != PROGRESS_FILE
-    }
+    return {name: value if value is None else _shown(name, value, options.get(name)) for name, value in params.items()}
 
 
 def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
@@ -226,16 +222,10 @@ def has_surrogate(value: t.Any) -> bool:
 
 # --- progress -------------------------------------------------------------------------------------------------------
 
-PROGRESS_FILE = "_progress_file"
-"""The option by which an action plugin names the file for the module's progress. Users do not see it."""
-
 
 def progress_spec() -> Spec:
     """Return the options for the display of the progress, which the action plugin reads."""
-    return {
-        "progress": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMFORK_PROGRESS"])},
-        PROGRESS_FILE: {"type": "str"},
-    }
+    return {"progress": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMFORK_PROGRESS"])}}
 
 
 # --- connection -----------------------------------------------------------------------------------------------------

@@ -16,9 +16,15 @@ from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _printable, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _arguments,
+    _encodings,
+    _errors,
+    _printable,
+    _progress,
+    _vmomi,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._progress import Progress
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 try:
@@ -51,11 +57,13 @@ class _Module(AnsibleModule):
 
     def __init__(self, **arguments: t.Any) -> None:
         self._secrets: set[str] = set()
+        self.progress_file: t.Any = None
         super().__init__(**arguments)
 
     def _load_params(self) -> None:
         """Register the secrets before anything is checked, logged or returned."""
         super()._load_params()
+        self.progress_file = self.params.pop(_progress.FILE_OPTION, None)
         self.params = _arguments.given(self.argument_spec, self.params)
         self._mask(_arguments.secrets(self.argument_spec, self.params))
 
@@ -194,7 +202,7 @@ def _run(
         request = parse(module.params)
         if not server.validate_certs and server.ca_path:
             module.warn("ca_path has no effect, because validate_certs is false and any certificate is accepted.")
-        progress = Progress(module.params.get(_arguments.PROGRESS_FILE), module.hide)
+        progress = _progress.Progress(module.progress_file, module.hide)
         with Session(server, budget, progress) as session:
             result = work(Task(request, module.check_mode, module.warn), session)
     except _errors.Interrupted as interruption:

@@ -16,6 +16,9 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 
+FILE_OPTION = "_progress_file"
+"""The option in which an action plugin names its file. No argument spec has it, because users do not set it."""
+
 
 class Progress:
     """Appends to the file of an action plugin. Does nothing without a file, or if it cannot be written.
@@ -24,11 +27,11 @@ class Progress:
     :param hide: returns a text without secrets.
     """
 
-    def __init__(self, path: str | None = None, hide: t.Callable[[str], str] = str) -> None:
+    def __init__(self, path: t.Any = None, hide: t.Callable[[str], str] = str) -> None:
         self._hide = hide
         self._file: int | None = None
         self._last: dict[str, t.Any] = {}
-        if path:
+        if isinstance(path, str):
             with contextlib.suppress(OSError, ValueError):
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 

@@ -25,6 +25,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._progress import FILE_OPTION
+
 FIRST_SECONDS = 2.0
 """A task that ends sooner displays nothing."""
 
@@ -122,7 +124,7 @@ class ProgressAction(NormalAction):  # type: ignore[misc,unused-ignore]
             return result
         given = self._task.args
         with displayed(self._name(task_vars or {})) as path:
-            self._task.args = {**given, "_progress_file": path}
+            self._task.args = {**given, FILE_OPTION: path}
             try:
                 result = super().run(tmp, task_vars)
             finally:

@@ -104,7 +104,7 @@ def test_misspelled_variables_are_reported() -> None:
 )
 def test_lists_without_a_name(name: str, value: object, is_refused: bool) -> None:
     """They would select everything."""
-    file, _, rest = name.partition("_")
+    file, _underscore, rest = name.partition("_")
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / f"{file}.yml").read_text())
     with pytest.raises(AnsibleError, match=name) if is_refused else contextlib.nullcontext():
         found = templates.evaluate(f"{{{{ __{file}_{rest} }}}}", {**variables, name: value})
