@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from functional.vapp import Appliance, Estate, at_the_host, document, estate, prop
-from functional.vcenter import Result, VCenter
+from functional.vcenter import SECONDS, Result, VCenter
 from harness.simulator import Simulator
 from pyVim.task import WaitForTask
 from pyVmomi import vim
@@ -749,7 +749,7 @@ def test_interrupted_batch_and_another_run(shared: Estate) -> None:
         while shared.vcenter.called().get("ShutdownGuest", 0) < len(vms):
             assert started.poll() is None, output
         os.killpg(started.pid, signal.SIGINT)
-        output += started.communicate(timeout=60)[0]
+        output += started.communicate(timeout=SECONDS)[0]
     assert started.returncode not in (0, 2), output
     assert all(f"(item={name})" in output for name in names), output
     until = time.monotonic() + 60
@@ -758,7 +758,7 @@ def test_interrupted_batch_and_another_run(shared: Estate) -> None:
     assert [vm.is_on for vm in vms] == [True, False]
 
     with playbook(shared, **given) as again:
-        output = again.communicate(timeout=120)[0]
+        output = again.communicate(timeout=SECONDS)[0]
     assert again.returncode == 0, output
     assert re.search('"interrupted-1 +delivered_assumed +left alone"', output), output
     assert re.search('"interrupted-2 +not_running +delivered_assumed"', output), output

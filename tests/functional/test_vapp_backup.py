@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from functional.vapp import Appliance, Estate, estate, prop
-from functional.vcenter import VCenter
+from functional.vcenter import SECONDS, VCenter
 from harness.simulator import Simulator
 from pyVmomi import vim
 
@@ -56,7 +56,7 @@ def back_up(place: Estate, directory: pathlib.Path, *options: str, **given: Any)
     arguments = {"directory": str(directory), **given}
     command = ["ansible", "localhost", "-vvvvv", "-m", "vmfork.vsphere.vapp_backup", "-a", json.dumps(arguments)]
     ended = subprocess.run(
-        [*command, *options], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [*command, *options], capture_output=True, text=True, env=environment, timeout=SECONDS, check=False
     )
     output = ended.stdout + ended.stderr + log.read_text()
     assert PASSWORD not in output
@@ -192,7 +192,7 @@ def test_password_that_is_an_ordinary_word(place: Estate, directory: pathlib.Pat
     place.vcenter.control("POST", "users", {"name": "web@vsphere.local", "password": "web"})
     arguments = json.dumps({"directory": str(directory), "username": "web@vsphere.local"})
     command = ["ansible", "localhost", "-m", "vmfork.vsphere.vapp_backup", "-a", arguments]
-    subprocess.run(command, capture_output=True, env=environment, timeout=120, check=True)
+    subprocess.run(command, capture_output=True, env=environment, timeout=SECONDS, check=True)
     assert index(directory)["vms"][0]["name"] == "web-02"
     assert index(directory)["vms"][0]["inventory_path"] == "/DC0/vm/web-02"
 
@@ -274,7 +274,7 @@ def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: st
     given = {"vapp_backup_directory": str(directory), "vapp_restore_confirm": names}
     ended = subprocess.run(
         ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(given), *vault],
-        capture_output=True, text=True, env=environment, timeout=120, check=False,
+        capture_output=True, text=True, env=environment, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert LICENSE not in ended.stdout + ended.stderr
     return ended.returncode, ended.stdout

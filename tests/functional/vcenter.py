@@ -32,7 +32,7 @@ needs_other_accounts = pytest.mark.skipif(
     os.geteuid() != 0, reason="the simulator runs without root, so its guests have no account but root"
 )
 
-SECONDS = 120
+SECONDS = 240
 """A program that runs for longer hangs. A busy machine needs several times as long as an idle one."""
 
 PRE_QUIESCE = """#!/bin/sh

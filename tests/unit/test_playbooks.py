@@ -83,7 +83,7 @@ def test_misspelled_variables_are_reported() -> None:
         ["ansible-playbook", str(ROOT / "playbooks" / "ovfenv_report.yml"), "-e", json.dumps(given)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert "The playbook has no variable ovfenv_guest_pasword, vmfork_hostnam. Check" in ended.stdout, ended.stderr
