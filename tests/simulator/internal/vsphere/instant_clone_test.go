@@ -147,7 +147,7 @@ func TestInstantCloneOfRunningSource(t *testing.T) {
 	address := b.read(source, "guest").Guest.IpAddress
 	b.run(clone, "modprobe -r vmxnet3; modprobe vmxnet3; ip link set eth0 up; ip addr add "+address+"/8 dev eth0")
 	before, after := b.read(source, "guest", "config"), b.until(clone, "a report", func(vm mo.VirtualMachine) bool {
-		return len(vm.Guest.Net) == 1 && vm.Guest.Net[0].MacAddress == object.VirtualDeviceList(vm.Config.Hardware.Device).PrimaryMacAddress()
+		return vm.Guest.IpAddress != "" && len(vm.Guest.Net) == 1 && vm.Guest.Net[0].MacAddress == object.VirtualDeviceList(vm.Config.Hardware.Device).PrimaryMacAddress()
 	}, "guest", "config")
 	if after.Guest.IpAddress != before.Guest.IpAddress || after.Guest.HostName != "golden" || after.Guest.Net[0].MacAddress == before.Guest.Net[0].MacAddress {
 		t.Errorf("the clone reports %s %s %s", after.Guest.HostName, after.Guest.IpAddress, after.Guest.Net[0].MacAddress)
