@@ -11,10 +11,10 @@ options:
       - >-
         Whether to display the progress of a task that takes longer than 2 seconds, in lines such as
         C(vmfork_child: 18 of 60 ready, 31 created, 12 s).
-      - A line follows after 5 seconds or more, and whenever another tenth of the work is done. A task displays at most
-        60 lines. They are written to the standard error stream.
-      - Nothing is displayed in check mode, with C(no_log), with C(async), if the connection is not C(local), and if
-        the module runs as another user than root by C(become).
+      - After that, a line is displayed every 5 seconds at most, and whenever another tenth of the work is done. A task
+        displays at most 60 lines. They are written to the standard error stream.
+      - Nothing is displayed in check mode, with C(no_log) or C(async), with a connection other than C(local), or with
+        C(become) to a user other than root.
       - If not set, the value of the environment variable E(VMFORK_PROGRESS) on the controller is used.
     type: bool
     default: true

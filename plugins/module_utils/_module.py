@@ -57,6 +57,7 @@ class _Module(AnsibleModule):
 
     def __init__(self, **arguments: t.Any) -> None:
         self._secrets: set[str] = set()
+        self._masked: set[str] = set()
         self.progress_file: t.Any = None
         super().__init__(**arguments)
 
@@ -94,7 +95,7 @@ class _Module(AnsibleModule):
 
     def hide(self, text: str) -> str:
         """Return a text without secrets, for output that Ansible does not mask."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        for secret in sorted(self._masked, key=len, reverse=True):
             text = text.replace(secret, _encodings.MASK)
         return text
 
@@ -109,6 +110,7 @@ class _Module(AnsibleModule):
         """
         self._secrets |= secrets
         texts = secrets.union(*(_encodings.forms(secret) for secret in secrets))
+        self._masked |= texts
         if register_secrets is None:
             self.no_log_values.update(texts)
         else:

@@ -45,6 +45,6 @@ class Progress:
         if self._file is None or line == self._last:
             return
         self._last = line
-        shown = {**line, "text": self._hide(_printable.text(text))}
+        shown = {**line, "text": _printable.text(self._hide(text))}
         with contextlib.suppress(OSError):
             os.write(self._file, json.dumps(shown).encode("ascii") + b"\n")

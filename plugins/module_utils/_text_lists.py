@@ -22,6 +22,6 @@ def elements(text: str, separators: str = ",\n") -> list[t.Any]:
     if text.lstrip().startswith("["):
         try:
             return t.cast("list[t.Any]", json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # a name may begin with a bracket
     return [part.strip() for part in re.split(f"[{re.escape(separators)}]", text) if part.strip()]

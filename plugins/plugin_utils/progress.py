@@ -99,10 +99,17 @@ class _Reader(threading.Thread):
 
 
 @contextlib.contextmanager
-def displayed(name: str) -> t.Iterator[str]:
-    """Display the reports of a module while it runs, and yield the path of the file for them."""
+def displayed(name: str) -> t.Iterator[str | None]:
+    """Display the reports of a module while it runs, and yield the path of the file for them.
+
+    Without room for the file, yield ``None`` and display nothing.
+    """
     directory = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined,unused-ignore]
-    handle, path = tempfile.mkstemp(prefix="vmfork-progress-", dir=directory)
+    try:
+        handle, path = tempfile.mkstemp(prefix="vmfork-progress-", dir=directory)
+    except OSError:
+        yield None
+        return
     os.close(handle)
     reader = _Reader(pathlib.Path(path), Lines(name))
     reader.start()
@@ -124,7 +131,7 @@ class ProgressAction(NormalAction):  # type: ignore[misc,unused-ignore]
             return result
         given = self._task.args
         with displayed(self._name(task_vars or {})) as path:
-            self._task.args = {**given, FILE_OPTION: path}
+            self._task.args = given if path is None else {**given, FILE_OPTION: path}
             try:
                 result = super().run(tmp, task_vars)
             finally:

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run all given parts of the tests, and print a summary at the end.
 
-    parts.py PART ... [PART+PART ...]
+    parts.py PREPARATION PART ...
 
-Parts joined with + run in parallel: they leave a core idle, and do not use each other's files. Their output is printed
-one after the other. A part is a make target. It passes with exit code 0. It reports through not_run.sh what it could
-not run here (without a C compiler, for example); the summary contains that with its reason. Reported under the part's
-own name, it means the whole part.
+A part is a make target. It passes with exit code 0. The preparation runs first, and makes the targets in the variable
+MADE, which the parts do not make again. Then the parts run in parallel, as many as there are cores, in the given order.
+The output of a part is printed when it has ended. It reports through not_run.sh what it could not run here (without a C
+compiler, for example); the summary contains that with its reason. Reported under the part's own name, it means the
+whole part.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SHORTEST_SECRET = 8
 output."""
 
 LONGEST_VALUE = 65000
-"""Maximum size of a value in bytes; VMware Tools carries no more than 64 KB in one answer."""
+"""Maximum size of a value in bytes; VMware Tools transfers at most 64 KB in one answer."""
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 

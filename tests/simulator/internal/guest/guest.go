@@ -37,7 +37,7 @@ const (
 type Options struct {
 	Kind      Kind
 	Directory string    // private to the simulator; holds every machine's disk
-	Accounts  []Account // accounts of every machine besides root
+	Accounts  []Account // accounts of every machine; root always exists
 	Log       io.Writer // receives reports of failures in guests
 
 	noOverlay bool // for tests: behave as on a kernel that refuses overlays

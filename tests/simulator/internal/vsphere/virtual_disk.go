@@ -143,7 +143,7 @@ func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseV
 func cloneDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
 	var encoded bytes.Buffer
 	if err := xml.NewEncoder(&encoded).Encode(types.ArrayOfVirtualDevice{VirtualDevice: devices}); err != nil {
-		panic(err) // a VM's devices came over the encoded, or from this program
+		panic(err) // a VM's devices came from a SOAP request, or from this program
 	}
 	decoder := xml.NewDecoder(&encoded)
 	decoder.TypeFunc = types.TypeFunc()

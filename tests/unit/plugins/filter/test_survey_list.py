@@ -42,6 +42,11 @@ def test_entries(value: object, entries: list[str]) -> None:
     assert templates.evaluate("{{ v | vmfork.vsphere.survey_list('x') }}", {"v": value}) == entries
 
 
+def test_json_that_is_nested_too_deeply_is_a_name() -> None:
+    text = "[" * 100_000
+    assert survey_list(text, "x") == [text]
+
+
 def test_commas_are_part_of_entries_on_request() -> None:
     assert survey_list("a{1,2}\n[b,c] ", "x", commas=False) == ["a{1,2}", "[b,c]"]
 

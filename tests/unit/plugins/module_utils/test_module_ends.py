@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,21 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 def logins(vcenter: FakeVCenter) -> tuple[int, int]:
     return vcenter.count("Login"), vcenter.count("Logout")
+
+
+def test_progress_shows_no_secrets(run: Run, tmp_path: Path) -> None:
+    """Ansible does not mask it. The file is named by an option that is neither refused nor returned."""
+    secret = "pass\tword-\u202e-1"
+    encoded = base64.b64encode(secret.encode()).decode()
+    (tmp_path / "file").touch()
+
+    def work(_task: _module.Task[Any], session: Any) -> _module.Result:
+        session.progress.show(f"1 of 2 ready, 1 failed ({secret}, {encoded})", 2, 2)
+        return {"changed": False}
+
+    result = run(work, password=secret, _progress_file=str(tmp_path / "file"))
+    assert json.loads((tmp_path / "file").read_text())["text"] == "1 of 2 ready, 1 failed (********, ********)"
+    assert "_progress_file" not in result["invocation"]["module_args"]
 
 
 @pytest.mark.parametrize("check_mode", [True, False])

@@ -123,6 +123,15 @@ def test_a_host_among_others_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert played.displayed == [("vmfork_child [vc-1]: 1 of 8 ready, 0 s", True)]
 
 
+def test_a_module_runs_without_its_progress_if_there_is_no_room_for_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    played = Played(monkeypatch, tmp_path)
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path / "missing"), raising=False)
+    assert played.run() == {"changed": True}
+    assert (played.displayed, "_progress_file" in played.given) == ([], False)
+
+
 def test_a_module_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     played = Played(monkeypatch, tmp_path)
     played.error = RuntimeError("The connection broke.")
