@@ -13,7 +13,7 @@ PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-# Side by side, begun in this order; integration is the one that waits most.
+# They run in parallel and start in this order: integration waits most.
 PARTS := integration lint unit sanity oldest browser simulator-test functional sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
@@ -70,7 +70,6 @@ test: $(VENV)/bin/pip ## every test; the last lines say how each part went
 
 env: $(B)/activate build simulator ## only the set-up; then: . .build/activate
 
-# What several parts of the tests need.
 ready: build simulator $(VENV)/.browser $(B)/live $(B)/peers ## what several parts of the tests need
 
 # pip is the last thing a new virtual environment gets: where it is, the environment is whole.

@@ -13,5 +13,5 @@ interface=$(ip -o link show | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p' | grep -vx l
 ip address flush dev "$interface" scope global
 ip link set dev "$interface" down
 
-# Write data to the disk that is only in memory. Otherwise every child would have to write it.
+# Write data that is only in memory to the disk. Otherwise every child would have to write it.
 sync

@@ -16,7 +16,8 @@ description:
   - A product is identified by its vendor and its name, ignoring case. VMs without a product can be in any batch.
   - The order is kept as far as possible. A VM whose product is already in the batch waits for the next one, and later
     VMs may overtake it.
-  - If Ansible masks a password in these texts, two products can only look the same, so the batches become smaller.
+  - If Ansible masks a password in these texts, different products may look the same. This can only make batches
+    smaller.
 positional: size
 options:
   _input:

@@ -73,7 +73,7 @@ def survey_list(value: t.Any, variable: str, commas: bool = True) -> list[str]:
         )
     entries = [text for entry in value if (text := str(entry).strip())]
     if not "".join(entries).strip(", "):
-        raise AnsibleFilterError(f"{variable} contains nothing but separators. Set a name, or leave it empty.")
+        raise AnsibleFilterError(f"{variable} has no entries. Set at least one, or leave the variable empty.")
     return entries
 
 

@@ -35,7 +35,7 @@ _raw:
     - For each directory, C(index), the content of C(index.json), and C(documents), the document of each VM by its file.
     - For a file that cannot be read, C(documents) has a text with the reason.
     - C(secret_patterns) has regular expressions for O(vmfork.vsphere.vm_ovfenv_info#module:mask_patterns). They match
-      the full keys that all documents mark as secrets.
+      each full key that every document with this key marks as a secret.
   type: list
   elements: dict
 """

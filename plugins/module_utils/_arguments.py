@@ -156,11 +156,12 @@ def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
 
 
 def _elements(text: str) -> list[t.Any]:
-    """Return the elements of a list that is given as text. A text of spaces is kept, because it is refused later.
+    """Return the elements of a list that is given as text. A text without any becomes a space, which is refused later.
 
     Ansible keeps the spaces around them and reads JSON as a single text, so it would look for VMs with such names.
     """
-    return _text_lists.elements(text) if text.strip() else [text]
+    found = _text_lists.elements(text)
+    return found if found or text.lstrip().startswith("[") else [" "]
 
 
 def _has_names(suboptions: Spec) -> bool:
@@ -195,7 +196,7 @@ def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -
     """Return a value as Ansible reads it; the alternative if Ansible will refuse it."""
     try:
         return convert(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return otherwise
 
 

@@ -29,10 +29,10 @@ UNANSWERED_CALLS = 2
 guest operation, which waits for a frozen guest while vCenter still answers everything else."""
 
 LOGOUT_SECONDS = 3
-"""Minimum number of seconds for all logouts together, after the deadline."""
+"""Time limit for all logouts together after the deadline, in seconds."""
 
 LONGEST_LOGOUT_SECONDS = 30
-"""Maximum number of seconds for all logouts together, before the deadline."""
+"""Time limit for all logouts together before the deadline, in seconds, even if the task has more time left."""
 
 
 class Deadline:

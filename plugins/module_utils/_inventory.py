@@ -374,7 +374,7 @@ def compute_resources(session: Session, objects: t.Collection[t.Any]) -> dict[t.
 
 def similar(wanted: t.Iterable[str | None], have: t.Iterable[str]) -> str:
     """Return a sentence, after a space, that lists names similar to the wanted ones; empty: there are none."""
-    near = dict.fromkeys(name for name in wanted if name for name in _near(name, have))
+    near = dict.fromkeys(name for text in wanted if text for name in _near(text, have))
     return f" Similar names: {', '.join(near)}." if near else ""
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Provide what every module's ``main`` shares: AnsibleModule, the library check, the session, the only catch.
+"""Provide what every module's ``main`` shares: AnsibleModule, the library check, the session, the error handling.
 
 Private to the collection. Nothing below this file knows AnsibleModule; errors
 are raised there and become ``fail_json`` here.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Know the privileges that calls need, and check them before anything is done.
+"""List the privileges that calls need, and check them before anything is done.
 
 Private to the collection. Check mode checks them, and so does a task that is
 about to power off a VM. Otherwise the call itself fails with the same message.

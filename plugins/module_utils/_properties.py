@@ -356,7 +356,7 @@ def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -
 def _values(session: Session, managed: t.Any, properties: t.Any) -> Values:
     """Return the properties of an object as the server reports them.
 
-    A value of another type than vSphere declares is unreliable; the property may not even be unset.
+    A value of another type than vSphere declares is unreliable; it must not be treated as an unset property either.
 
     :param properties: pyVmomi objects with a ``name`` and a ``val``.
     :raises UnknownType: there is such a value.

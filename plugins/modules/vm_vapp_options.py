@@ -322,8 +322,8 @@ export:
 not_restored:
   description: >-
     Full keys of the properties that were added without their secrets, because neither O(restore_from) nor
-    O(secret_values) contains them. V(OVF section TYPE) and V(license agreements), if the VM has none and
-    O(restore_from) does not contain them, because they may contain secrets.
+    O(secret_values) contains them. Also V(OVF section TYPE) or V(license agreements), if O(restore_from)
+    leaves them out because they may contain secrets, and the VM has none.
   returned: success
   type: list
   elements: str

@@ -24,7 +24,7 @@ from browser import samples
 from playwright.sync_api import Browser, Page, sync_playwright
 
 HERE = Path(__file__).parent
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # where tests/harness/pytest.sh looks for them
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # the names that tests/harness/pytest.sh looks for
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1440, "height": 900}
 VARIABLES = yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())

@@ -22,7 +22,7 @@ class Engine:
     :ivar enabled: value of ``enabled`` for a parent that can be quiesced.
     :ivar child_type: type of a child created with the default options.
     :ivar starts_running: whether a child runs and has its record from the start, and keeps its disks.
-    :ivar logins: number of logins of a task that calls a hidden method.
+    :ivar logins: number of logins of a task that calls a method of the engine.
     """
 
     name: str

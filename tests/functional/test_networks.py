@@ -36,7 +36,7 @@ def network_of(vcenter: VCenter, name: str) -> str:
 
 
 def connected(vcenter: VCenter, name: str) -> list[bool]:
-    """Return for each adapter whether it is connected, and that it starts so at the next power-on."""
+    """Return whether each adapter is connected; assert that it will be the same after the next power-on."""
     shown = [adapter["connectable"] for adapter in adapters(vcenter, name)]
     assert all(adapter["connected"] is adapter["startConnected"] for adapter in shown)
     return [adapter["connected"] for adapter in shown]
@@ -44,13 +44,13 @@ def connected(vcenter: VCenter, name: str) -> list[bool]:
 
 def user_without(vcenter: VCenter, *deny: str) -> dict[str, str]:
     """Return a user who lacks privileges everywhere."""
-    login = {"name": "user_without", "password": "juniors-long-password"}
+    login = {"name": "junior", "password": "juniors-long-password"}
     vcenter.control("POST", "users", {**login, "deny": deny})
     return {"username": login["name"], "password": login["password"]}
 
 
 def networks_with_one_name(vcenter: VCenter) -> None:
-    """Return two networks with one name in different folders: a distributed port group and one of a standard switch."""
+    """Create two networks with one name in different folders: a distributed port group and one of a standard switch."""
     vcenter.control("POST", "inventory", {"networks": ["twin"]})
     vcenter.govc("folder.create", "/DC0/network/below")
     vcenter.govc("object.mv", "/DC0/network/twin", "/DC0/network/below")

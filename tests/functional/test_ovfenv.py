@@ -703,7 +703,7 @@ def test_secrets(shared: Estate) -> None:
 NOT_IGNORED = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
 )
-"""Run a command that a signal ends. A command in the background of a shell ignores it."""
+"""Run a command that SIGINT ends, although a shell has its background jobs ignore that signal."""
 
 
 @contextlib.contextmanager

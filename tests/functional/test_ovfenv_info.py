@@ -260,7 +260,7 @@ def survey(all_vms: Estate) -> Callable[[str], Result]:
 @pytest.mark.parametrize("method", METHODS)
 def test_verdicts(survey: Callable[[str], Result], method: str) -> None:
     found = entries(survey(method))
-    expected = {name: expected[METHODS.index(method)] for name, (_tell, expected) in CASES.items()}
+    expected = {name: expected[METHODS.index(method)] for name, (_prepare, expected) in CASES.items()}
     assert {name: verdict(facts) for name, facts in found.items()} == expected
 
 
@@ -283,7 +283,9 @@ def test_complete_entry(all_vms: Estate) -> None:
     assert found["transports-gone"]["diagnosis"]["act"] == "before_next_boot"
     assert found["options-gone"]["diagnosis"]["act"] == "before_next_boot"
     edited = found["edited"]
-    assert [(found["key"], found["kind"]) for found in edited["differences"]] == [("hostname", "changed")]
+    assert [(difference["key"], difference["kind"]) for difference in edited["differences"]] == [
+        ("hostname", "changed")
+    ]
     assert (edited["differences"][0]["configured"], edited["differences"][0]["guest"]) == ("another", "edited")
     assert [change["type"] for change in edited["power_on"]["reconfigured"]] == ["VmReconfiguredEvent"]
     assert found["both"]["iso"]["backing"].endswith("/_ovfenv-both.iso")
@@ -326,15 +328,15 @@ def test_check_mode_is_the_same(all_vms: Estate) -> None:
 
 def test_only_and_fail_on(all_vms: Estate) -> None:
     names = ("vcenter", "esxi", "off")
-    values_shown = look(all_vms, *names, only=["lost_suspected", "not_running"])
-    assert list(entries(values_shown)) == ["esxi", "off"]
-    assert values_shown["summary"]["total"] == 3
+    shown = look(all_vms, *names, only=["lost_suspected", "not_running"])
+    assert list(entries(shown)) == ["esxi", "off"]
+    assert shown["summary"]["total"] == 3
     assert not look(all_vms, *names, fail_on=["lost", "stale"]).get("failed")
     failed = look(all_vms, *names, fail_on=["lost_suspected"], only=["delivered_assumed"])
     assert failed["failed"]
     assert failed.msg == "1 of 3 VMs fail: esxi (lost_suspected, esxi_direct). See ovfenv."
     assert [entry["name"] for entry in failed["ovfenv"]] == ["vcenter"]
-    assert failed["summary"] == values_shown["summary"]
+    assert failed["summary"] == shown["summary"]
     assert "exception" not in failed
 
 
@@ -717,8 +719,8 @@ def test_further_evidence(shared: Estate) -> None:
             properties.append(prop("gateway", kind="expression", default="${gateway:Nowhere}"))
         vm = shared.appliance(f"besides-{origin}", *properties)
         vm.power_on(origin)
-        survey = {"ha_protected": False, "encrypted": True, "customization_pending": True}
-        shared.vcenter.control("PATCH", f"vms/{vm.moid}", survey)
+        settings = {"ha_protected": False, "encrypted": True, "customization_pending": True}
+        shared.vcenter.control("PATCH", f"vms/{vm.moid}", settings)
         evidence = set(entry(shared, vm.name)["diagnosis"]["evidence"])
         assert lines & evidence == (set() if origin == "vcenter" else lines)
 

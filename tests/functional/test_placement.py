@@ -19,7 +19,7 @@ RUNNING: dict[str, Any] = {"allow_running_parent": True, "wait_for": "powered_on
 
 
 def place(vcenter: VCenter, **given: Any) -> dict[str, Any]:
-    """Return a function that creates a child at a place and removes it again."""
+    """Create a child at a place, remove it again, and return its entry."""
     made = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", **RUNNING, **given).child("web-01")
     vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", state="absent")
     return made

@@ -31,7 +31,7 @@ QUERY = "VirtualMachine.GuestOperations.Query"
 
 def user_without(vcenter: VCenter, *deny: str, on: tuple[str, ...] = ()) -> dict[str, str]:
     """Return a user who lacks privileges, everywhere or on the objects with the given managed object IDs."""
-    login = {"name": "user_without", "password": "juniors-long-password"}
+    login = {"name": "junior", "password": "juniors-long-password"}
     vcenter.control("POST", "users", {**login, "deny": deny, "deny_on": on})
     return {"username": login["name"], "password": login["password"]}
 

@@ -66,7 +66,7 @@ def test_ad_hoc(vcenter: VCenter, tmp_path: Path) -> None:
 
 
 def assert_shown(lines: list[tuple[str, str]]) -> None:
-    """Each child that is ready is a third of the work. On a slow machine, a line comes before the first one."""
+    """Each ready child is a third of the work, so it gets a line. On a slow machine, one comes before."""
     assert lines in ([("1", "1"), ("2", "2")], [("0", "0"), ("1", "1"), ("2", "2")])
 
 

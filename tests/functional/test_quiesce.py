@@ -574,9 +574,9 @@ def test_data_of_a_killed_task_is_not_in_the_children(parent: VCenter) -> None:
     assert quiesce(parent, post_clone_script=seen)["changed"]
     child = parent.fork("web-01").child("web-01")
     assert "No value found" in child["post_clone"]["output"]
-    message = child["post_clone"]["output"].split()
-    assert "vmfork.left" not in message
-    assert "vmfork.foreign" in message
+    words = child["post_clone"]["output"].split()
+    assert "vmfork.left" not in words
+    assert "vmfork.foreign" in words
 
 
 def test_two_at_once_with_the_same_scripts(parent: VCenter) -> None:
@@ -704,8 +704,8 @@ def test_formats_of_scripts(parent: VCenter, delivery: str) -> None:
 
 
 def test_binary_output(parent: VCenter) -> None:
-    message = "printf 'x\\000\\377y\\303'; echo 'größe 名前' \"it's\" '$HOME \"`date`\"'"
-    assert quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=message)["changed"]
+    script = "printf 'x\\000\\377y\\303'; echo 'größe 名前' \"it's\" '$HOME \"`date`\"'"
+    assert quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=script)["changed"]
     output = parent.fork("web-01").child("web-01")["post_clone"]["output"]
     assert 'größe 名前 it\'s $HOME "`date`"\n' in output
     assert "y\ufffd" in output

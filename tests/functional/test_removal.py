@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data of a child that its parent does not have and that a removal would lose, and detached children."""
+"""Removal of children that have data of their own, and detached children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from functional.engines import CHANGING, INSTANT_CLONE, SOAP, instant_clone_only
 from functional.vcenter import VCenter
 
-pytestmark = pytest.mark.engines(SOAP, INSTANT_CLONE, why="the page of the browser is not asked here")
+pytestmark = pytest.mark.engines(SOAP, INSTANT_CLONE, why="removal calls no hidden method through the MOB")
 
 BACKUP = "VEEAM BACKUP TEMPORARY SNAPSHOT"
 

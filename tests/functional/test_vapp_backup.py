@@ -108,12 +108,12 @@ def test_check_run_run_again(place: Estate, directory: pathlib.Path) -> None:
     written = files(directory)
     again = back_up(place, directory, "--diff")
     assert files(directory) == written
-    assert [vm["changed"] for vm in (checked, done, again)] == [True, True, False]
+    assert [result["changed"] for result in (checked, done, again)] == [True, True, False]
     for name in ("files", "vms", "summary", "complete", "diff"):
         assert checked[name] == done[name], name
     assert set(written) == {"index.json", *(f"{vm.mo.config.instanceUuid}.json" for vm in (first, second))}
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(vm.stat().st_mode) for vm in directory.iterdir()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
     exported = place.vcenter.ok("vm_ovfenv_info", moid=[first.moid], export=True)["ovfenv"][0]["export"]
     assert content(directory, first) == exported
     assert "größe".encode() in written[f"{first.mo.config.instanceUuid}.json"]

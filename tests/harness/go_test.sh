@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # go_test.sh MODULE [ARGUMENT ...]: run the tests of a Go module, under the race detector where a C compiler can link it.
-# Without arguments, the tests of the single rules run without it: more than half of all, they differ in an answer of the
-# simulator, and not in the ways that requests take through it, on which the other tests are.
+# Without arguments, the tests of single rules run without it, to save time: they are more than half of all tests, and
+# differ only in the simulator's answers. The other tests cover its concurrent code.
 set -eu
 cd "$1"
 shift

@@ -43,7 +43,7 @@ class Outcome:
 
 
 def run(part: str, made: list[str]) -> Outcome:
-    """Run a part; show its output as it arrives, or keep it."""
+    """Run a part and keep its output. Its make does not remake the targets in ``made``."""
     print(f"=== {part} begins", flush=True)
     start = time.monotonic()
     up_to_date = [option for target in made for option in ("--old-file", target)]
@@ -63,15 +63,18 @@ def run(part: str, made: list[str]) -> Outcome:
 
 
 def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
-    """Yield how each went, as soon as it has ended; the parts are not begun when the preparation fails."""
+    """Yield the result of each part when it ends; start no part if the preparation fails."""
     prepared = run(preparation, [])
     yield prepared
     if prepared.code:
         return
     made = os.environ.get("MADE", "").split()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for ended in as_completed([pool.submit(run, part, made) for part in parts]):
-            yield ended.result()
+        try:
+            for ended in as_completed([pool.submit(run, part, made) for part in parts]):
+                yield ended.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C, no further part starts
 
 
 def main() -> int:

@@ -59,7 +59,7 @@ def test_main_job(engine: Engine, settings: dict[str, str]) -> None:
     """Run the main job; if it fails, name the settings with which it also fails alone."""
     try:
         run_main_job(engine, settings)
-    except AssertionError as error:
+    except Exception as error:
         causes = [rule for rule, value in settings.items() if len(settings) > 1 and is_failing(engine, {rule: value})]
         raise AssertionError(f"fails with {' and with '.join(causes) or settings}: {error}") from error
 
@@ -67,7 +67,7 @@ def test_main_job(engine: Engine, settings: dict[str, str]) -> None:
 def is_failing(engine: Engine, settings: dict[str, str]) -> bool:
     try:
         run_main_job(engine, settings)
-    except AssertionError:
+    except Exception:  # noqa: BLE001 - a module that prints nothing, for example
         return True
     return False
 
@@ -139,7 +139,8 @@ def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
     assert [child["name"] for child in listed["parents"][0]["children"]] == names
     absent = {**children, "state": "absent"}
     removed, again = timed(vcenter, "vmfork_child", **absent), timed(vcenter, "vmfork_child", **absent)
-    assert [child["state"] for child in removed["children"]] == ["removed", "removed"], removed.msg
+    assert not removed.get("failed"), removed.msg
+    assert [child["state"] for child in removed["children"]] == ["removed", "removed"]
     assert (removed["changed"], again["changed"]) == (True, False)
     assert not any(vcenter.exists(f"/DC0/vm/{name}") for name in names)
     assert vcenter.exists(f"/DC0/vm/{COPY}"), "an ordinary clone of a child is not one of our children"
@@ -178,7 +179,7 @@ def test_server_that_refuses_versions_newer_than_its_own() -> None:
 
 
 def test_every_value_of_every_switch_is_run() -> None:
-    main = {(rule, value) for _way, settings in topics.main_jobs() for rule, value in settings.items()}
+    main = {(rule, value) for _engine, settings in topics.main_jobs() for rule, value in settings.items()}
     ovf = {
         switch
         for names in (topics.OVF_RULES, topics.CLONE_AND_OVF_RULES, topics.FORK_AND_OVF_RULES, topics.WRITE_RULES)

@@ -49,8 +49,8 @@ ASPECTS = tuple(
 
 Assumptions of different aspects are reversed in the same job: they matter at different steps of it. Those of the same
 aspect never are, because one could hide the other."""
-ALONE = ("hidden_methods_over_soap",)
-"""Assumptions that change every step of the job."""
+ALONE = ("hidden_methods_over_soap", "nonpersistent_power_off", "nonpersistent_power_on_again")
+"""Assumptions that change every step of the job, or keep a step from being checked for the others."""
 
 REFUSAL_RULES = ("unknown_method_fault", "mob", "mob_nonce")
 """Rules about servers on which the main job cannot succeed on the engine that they concern."""
@@ -104,7 +104,7 @@ def engines_of(rule: str) -> tuple[Engine, ...]:
 
 
 def aspect(rule: dict[str, Any]) -> str:
-    """Return the aspect of a rule. Rules with sources, such as versions of vSphere, are all turned together."""
+    """Return the aspect of a rule. Rules with sources, such as versions of vSphere, are all reversed together."""
     name: str = rule["name"]
     if "assumption" not in rule["source"]:
         return name

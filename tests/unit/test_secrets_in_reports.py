@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test that the report and the repair show no secret, whatever vCenter names in its faults: one row a test.
+"""Test that the report and the repair show no secret, whatever vCenter names in its faults: each row is a test case.
 
 There is a VM for each property of the table, and vCenter names the value of the property each time it is asked for
 something. The web page, the CSV file and the repair's table are rendered once, with all VMs.

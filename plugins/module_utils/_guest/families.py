@@ -63,7 +63,7 @@ FAMILIES = (LINUX, ESXI, MACOS, WINDOWS)
 def of(values: t.Mapping[str, t.Any], tools_path: str | None = None) -> Family:
     """Return the family of a VM's guest.
 
-    VMware Tools have priority over the VM's configuration, and that over the task's path to VMware Tools. If nothing
+    VMware Tools has priority over the VM's configuration, and that over the task's path to VMware Tools. If nothing
     shows the family, Linux is assumed.
 
     :param values: properties of the VM, including :data:`PATHS`.

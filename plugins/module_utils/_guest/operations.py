@@ -40,11 +40,11 @@ FIRST_LOOK, LAST_LOOK = 0.1, 2.0
 
 
 _DO_NOT_ANSWER = re.compile(r"vix error codes = \(3016,")
-"""How a SystemError of vCenter shows that VMware Tools do not answer guest operations yet (vmware/vic#5915)."""
+"""How a SystemError of vCenter shows that VMware Tools does not answer guest operations yet (vmware/vic#5915)."""
 
 
 def is_unavailable(fault: _errors.Fault) -> bool:
-    """Return whether a fault means that VMware Tools do not answer guest operations, temporarily or at all."""
+    """Return whether a fault means that VMware Tools does not answer guest operations, temporarily or at all."""
     if fault.is_a("GuestOperationsUnavailable"):
         return True
     if not fault.is_a("SystemError"):
@@ -185,7 +185,7 @@ class Guest:
     def ask_to_stop(self, directory: str, pid: int) -> None:
         """Ask the runner in a directory to end. It is no error if it has already ended.
 
-        Windows has no signals, and a process that VMware Tools end cannot clean up, so the runner checks for a stop
+        Windows has no signals, and a process that VMware Tools ends cannot clean up, so the runner checks for a stop
         marker. A runner that is not yet unpacked finds the marker in the directory that it would create.
         """
         if not self.family.is_windows:
@@ -292,7 +292,7 @@ class Guest:
     def terminate(self, pid: int) -> None:
         """Ask a program to end. It is no error if it has already ended, or if the guest does not answer.
 
-        What sudo runs belongs to root, and VMware Tools refuse to end it for the user who called sudo.
+        What sudo runs belongs to root, and VMware Tools refuses to end it for the user who called sudo.
         """
         try:
             self._session.call(
@@ -325,7 +325,7 @@ class Guest:
         return next((process.exit_code for process in found if process.pid == pid and process.has_ended), None)
 
     def find(self, directory: str) -> int | None:
-        """Return the process ID of the runner in a directory, or of what becomes it; ``None``: there is none.
+        """Return the process ID of the runner in a directory, or of the process that will become it, or ``None``.
 
         If there are several processes, the first one counts. The runner's scripts are in the same directory, and may be
         reported to have started before it: start times are whole seconds, and from different clocks.

@@ -26,7 +26,7 @@ NONCE = "vmware-session-nonce"
 
 _OUTCOME = re.compile(r"Method\s+Invocation\s+(?:Result|Fault)\s*:?\s*", re.IGNORECASE)
 _UNSEEN = ("script", "style", "textarea")
-"""Elements whose text is not from the server; a text area may show what we sent."""
+"""Elements whose text is not part of the server's answer; a text area may show what we sent."""
 
 
 @dataclass

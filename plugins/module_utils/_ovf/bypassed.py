@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find what else a VM lacks that was started without vCenter: the other things a power-on through vCenter does.
+"""Find what else is missing on a VM that was started without vCenter: the other things a power-on through vCenter does.
 
 Private to the collection. Pure functions over ``evidence.Evidence``. Only what vCenter's data shows is reported; the
 guide (``guide_ovf_environment.rst``, "What else is missing on such a VM") has the rest, and the sources.

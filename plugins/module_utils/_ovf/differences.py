@@ -21,8 +21,8 @@ def compare(configured: Configured, delivered: Document | None, guest: Document 
     """Return every key that is not the same everywhere, in the order of the configuration.
 
     Only differences marked ``comparable`` show that the configuration was changed since power-on. A key that is
-    only in a document is ``extra``: guests add their own. The value of a secret that vCenter does not return is never
-    compared; whether the secret exists is.
+    only in a document is ``extra``: guests add their own. Of a secret that vCenter does not return, only the
+    existence is compared.
 
     :param delivered: what ExtractOvfEnvironment returns; it leaves secrets out, which is no difference.
     :param guest: what the guest sees.

@@ -52,8 +52,8 @@ class Document:
     :param esx_id: the same in an injected document (``ve:esxId``).
     :param platform: those of ``kind``, ``version``, ``vendor`` and ``locale`` that the document has.
     :param properties: the VM's own properties, full key → value.
-    :param skipped_keys: the keys of malformed properties, which programs write that do not escape values. They were
-        skipped. ``None`` where the key cannot be read either.
+    :param skipped_keys: keys of the properties that were skipped because they are malformed: some programs do not
+        escape values. ``None`` where the key cannot be read either.
     :param duplicate_keys: keys that occur more than once; the first value counts.
     :param adapters: ``mac``, ``network``, ``unit_number`` of each network adapter.
     :param entities: properties of the siblings inside a vApp, by their ID.
@@ -144,7 +144,7 @@ def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
     """
     properties = _masked(document.properties, mask)
     # The VM's own vApp options do not describe a sibling's keys, not even keys that both have.
-    entities = {name: _masked(properties, mask, secret=True) for name, properties in document.entities.items()}
+    entities = {name: _masked(values, mask, secret=True) for name, values in document.entities.items()}
     vservices = [_masked_vservice(vservice, mask) for vservice in document.vservices]
     shown = (properties, entities, vservices) == (document.properties, document.entities, list(document.vservices))
     return {

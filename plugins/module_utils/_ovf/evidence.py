@@ -51,7 +51,7 @@ class GuestView:
     :param exit_code: exit code of our program in the guest; ``probe.py`` explains the numbers.
     :param stderr: with ``full``, the tool's output instead of a value; it may contain secrets.
     :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document contains: ``own`` (this VM's),
-        ``other`` or ``none``; ``None``: not examined.
+        ``other`` or ``none``; ``None``: not examined, or not readable.
     :param error: a sentence: why the probe failed or was skipped.
     """
 

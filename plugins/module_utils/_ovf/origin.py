@@ -35,8 +35,8 @@ POWER_ON_TASKS = (
 """descriptionId of vCenter's tasks that start a VM (vCenter's task catalog)."""
 
 INSTANT_CLONE_TASK = "VirtualMachine.instantClone"
-"""descriptionId of the task that creates an instant clone, which runs from the start. The task's entity is the source
-VM."""
+"""descriptionId of the task that creates an Instant Clone. The clone runs as soon as it exists. The task's entity is
+the source VM."""
 
 HOST_ORIGINS = ("esxi_direct", "ha_restart", "host_system")
 """Origins of power-ons without vCenter."""
@@ -83,7 +83,7 @@ class PowerOn:
         since; empty when the source is not known; ``None``: no event says that the VM is an instant clone.
     :param events: the events that led to the verdict, oldest first.
     :param unread: what could not be read: ``tasks`` (vCenter's task history), ``changes`` (VmReconfiguredEvents).
-    :param read_since: the begin of the period whose events were requested.
+    :param read_since: the start of the period whose events were requested.
     """
 
     origin: str = "unknown"
@@ -217,18 +217,18 @@ def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime 
     sources = [item.vm or "" for item in tasks if item.task == INSTANT_CLONE_TASK]
     by_ha = [item for item in run if item.type in (RESTARTED_BY_HA, RESTARTED_BY_HA_OLD)]
     by_drs = [item for item in run if item.type == POWERED_ON_BY_DRS]
-    told_late = boot_time is not None and run[-1].time > boot_time + NEAR
+    reported_late = boot_time is not None and run[-1].time > boot_time + NEAR
     user = _user(run)
     reason = None
     if cloned or sources:
         origin, confidence, reason = "unknown", "low", "instant_clone"
     elif by_ha:
-        origin, confidence = "ha_restart", "medium" if told_late else "high"
+        origin, confidence = "ha_restart", "medium" if reported_late else "high"
     elif by_drs:
         origin, confidence = "vcenter", "high"
     elif tasks:
         origin, confidence = "vcenter", "high" if any(item.user for item in tasks) else "medium"
-    elif told_late:
+    elif reported_late:
         origin, confidence, reason = "unknown", "low", "host_was_disconnected"
     elif not user:
         origin, confidence = "host_system", "medium" if tasks_read else "low"

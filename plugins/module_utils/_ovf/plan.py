@@ -34,7 +34,7 @@ PATHS = (
 """The properties of a VM that are needed."""
 
 PATHS_6_7 = ("runtime.instantCloneFrozen",)
-"""More of them, which servers know from vSphere 6.7 on."""
+"""More properties, which exist since vSphere 6.7."""
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class RepairTarget:
 
     def _shown(self, sentence: str) -> str:
         known, mask = [look.evidence.configured for look in (self.before, self.after)], self._options.questions.mask
-        hidden = [value for options in known for value in configured.hidden_values(options, mask)]
+        hidden = [value for vapp_options in known for value in configured.hidden_values(vapp_options, mask)]
         return masking.without(sentence, hidden)
 
     # --- before -----------------------------------------------------------------------------------------------------

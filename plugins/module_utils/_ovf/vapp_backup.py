@@ -376,7 +376,7 @@ def shown(before: str, after: str) -> tuple[str, str]:
 
 
 def secret_patterns(documents: t.Iterable[t.Any]) -> list[str]:
-    """Return regular expressions for the full keys of the secrets in a backup.
+    """Return a list with one regular expression for the full keys of the secrets in a backup, or an empty list.
 
     A key whose value some document contains is left out: otherwise it could not be compared with a VM's.
     """
@@ -384,7 +384,8 @@ def secret_patterns(documents: t.Iterable[t.Any]) -> list[str]:
     for prop in (prop for document in documents for prop in _properties(document)):
         key = ".".join(filter(None, _parts(prop)))
         secret[key] = secret.get(key, True) and bool(prop.get("secret"))
-    return [f"^{re.escape(key)}$" for key in sorted(secret) if secret[key]]
+    keys = [re.escape(key) for key in sorted(secret) if secret[key]]
+    return [f"^(?:{'|'.join(keys)})$"] if keys else []
 
 
 def _list(content: t.Any, name: str) -> list[t.Any]:

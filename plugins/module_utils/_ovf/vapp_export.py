@@ -229,10 +229,17 @@ def faults(given: t.Any) -> list[str]:
 
 
 def not_restored(given: t.Mapping[str, t.Any], current: t.Mapping[str, t.Any]) -> list[str]:
-    """Return the parts besides properties that neither a document nor the VM, by its own document, has."""
+    """Return the parts besides properties that neither a document nor the VM, by its own document, has.
+
+    Those that the document has encrypted are not missing.
+    """
     there = {(section["namespace"], section["type"]) for section in current.get("ovf_sections") or []}
-    found = [f"OVF section {kind}" for space, kind in rest(given).hidden_sections if (space, kind) not in there]
-    return found + (["license agreements"] if rest(given).eula is None and not current.get("eula") else [])
+    found = [
+        f"OVF section {section['type']}"
+        for section in given["ovf_sections"]
+        if section["contents"] is None and (section["namespace"], section["type"]) not in there
+    ]
+    return found + (["license agreements"] if None in given["eula"] and not current.get("eula") else [])
 
 
 def _unsendable(given: t.Mapping[str, t.Any]) -> list[str]:

@@ -101,7 +101,8 @@ def locked(directory: pathlib.Path) -> t.Iterator[None]:
         _remove_leftovers(directory)
         yield
     finally:
-        (directory / LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # closing the file ends the lock, too
+            (directory / LOCK).unlink()
         os.close(descriptor)
 
 
@@ -135,8 +136,9 @@ def _is_there(directory: pathlib.Path, descriptor: int) -> bool:
 
 def _remove_leftovers(directory: pathlib.Path) -> None:
     for path in directory.glob(f"{TEMPORARY}*"):
-        if path.name != LOCK and stat.S_ISREG(path.lstat().st_mode):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file of another user stays
+            if path.name != LOCK and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
 
 
 def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:

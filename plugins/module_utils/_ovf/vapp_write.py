@@ -99,6 +99,7 @@ class VappWriter:
         if self.is_written:
             if self.change.opened:
                 self._close()
+                self.change.opened = []
             self._confirm()
         else:
             self.after = self.before  # somebody else made the same change in the meantime
@@ -113,7 +114,7 @@ class VappWriter:
         return self._vm.ReconfigVM_Task(spec)
 
     def _close(self) -> None:
-        """Undo that properties are user-configurable which were made so only to write their values."""
+        """Correct the properties that were made user-configurable only to write their values."""
         request, before, change = self._request, self.before, self.change
         self._request = request.to_close()
         try:

@@ -372,9 +372,9 @@ class Executor:
     def _report(self) -> None:
         children = self._children.values()
         ready = sum(child.step is Step.DONE for child in children)
-        there = sum(child.vm is not None for child in children)
+        created = sum(child.vm is not None and not child.existed for child in children)
         failed = [child.name for child in children if child.step is Step.FAILED]
-        text = f"{ready} of {len(children)} ready, {there} created"
+        text = f"{ready} of {len(children)} ready, {created} created"
         if failed:
             text += f", {len(failed)} failed ({', '.join(failed[:3])}{', …' if len(failed) > 3 else ''})"
         self._session.progress.show(text, ready + len(failed), len(children))

@@ -360,7 +360,9 @@ def milestones(child: Child) -> list[str]:
     is_ready = child.step is Step.DONE
     # The end of the power-on may be known before the power state.
     is_on = _power.is_on(child.values) or (is_ready and child.goal.wait_for != "created")
-    reached = (child.vm is not None, is_on, child.report is not None, is_ready)
+    # The report of a child that is off and whose script runs again is from an earlier run.
+    has_reported = child.report is not None and (is_on or not child.forks_again)
+    reached = (child.vm is not None, is_on, has_reported, is_ready)
     return list(itertools.compress(MILESTONES, reached))
 
 

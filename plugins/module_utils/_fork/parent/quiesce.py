@@ -64,6 +64,10 @@ JUST_ANNOUNCED = datetime.timedelta(minutes=10)
 runner that is about to reach the fork point."""
 
 
+WAITING = "waiting for the fork point"
+"""Progress of a task."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The options of a quiesce.
@@ -132,7 +136,7 @@ def check_guest(parent: Parent, plan: Plan) -> None:
 
 
 def _no_guestinfo(parent: Parent) -> str | None:
-    """Return why scripts cannot be passed through guestinfo: the guest could not clear them, and children have them."""
+    """Return why scripts cannot be passed through guestinfo: the guest could not clear them for its children."""
     key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if key is None:
         return None
@@ -185,6 +189,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     payload.Payload(parent).clear_earlier(warn)
     try:
         if plan.job is None:
+            parent.session.progress.show(WAITING)
             _await_fork_point(parent, deadline, result, None, None)
         else:
             _run(parent, deadline, plan, nonce, result, warn)
@@ -271,6 +276,7 @@ def _await_other(
     :raises _errors.Refused: that run has other scripts.
     """
     try:
+        parent.session.progress.show(WAITING)
         _await_fork_point(parent, deadline, result, None, None)
     except _errors.Error as error:
         error.details.setdefault("guest", result)
@@ -330,6 +336,7 @@ def _run(
             if not started:
                 raise
         try:
+            parent.session.progress.show(WAITING)
             _await_fork_point(parent, deadline, result, nonce, guest)
         except _NotUnpacked:
             if _is_displaced(guest, result):
@@ -372,7 +379,7 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
 
 
 def _is_displaced(guest: Guest, result: GuestResult) -> bool:
-    """Return whether a runner of another task is running, which has removed the files of this task."""
+    """Return whether a runner of another task is running, which removes the files of this task."""
     if result["directory"] is None:
         return False
     try:
@@ -469,6 +476,7 @@ def _end_runner(parent: Parent, guest: Guest, result: GuestResult, nonce: str | 
                 result["pid"] = guest.find(result["directory"])
                 if result["pid"] is None:
                     return _RunnerOutcome.ENDED  # it was not started, and would no longer find its files
+            parent.session.progress.show("stopping the runner in the guest")
             guest.ask_to_stop(result["directory"], result["pid"])
             _await_fork_point(parent, deadline, result, nonce, guest)
         except _RunnerEnded:
@@ -487,7 +495,6 @@ def _await_fork_point(
     parent: Parent, deadline: Deadline, result: GuestResult, nonce: str | None, guest: Guest | None
 ) -> None:
     """Wait for the fork point and, at the same time, for the runner's end before it."""
-    parent.session.progress.show("waiting for the fork point")
     what = f"Could not quiesce VM {parent.name}"
     known: dict[str, t.Any] = {}
     looks = 0

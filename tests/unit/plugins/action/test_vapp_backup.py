@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of a backup are read and written completely, or not at all."""
+"""Secrets of a backup are encrypted with the vault passwords of the run."""
 
 from __future__ import annotations
 

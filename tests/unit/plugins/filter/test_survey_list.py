@@ -60,7 +60,9 @@ def test_other_values_are_refused(value: object) -> None:
 @pytest.mark.parametrize("value", [",", " ", " ,\n", [" "], [""], [",", "\n"], "[]", '[""]'])
 def test_lists_without_an_entry_are_refused(value: object) -> None:
     """They would select everything."""
-    with pytest.raises(AnsibleFilterError, match=r"^ovfenv_vms contains nothing but separators"):
+    with pytest.raises(
+        AnsibleFilterError, match=r"^ovfenv_vms has no entries\. Set at least one, or leave the variable empty\.$"
+    ):
         survey_list(value, "ovfenv_vms")
 
 

@@ -43,7 +43,8 @@ SPEC: _arguments.Spec = {
         ({"names": "a,,b,"}, {"names": ["a", "b"]}),
         # An emptied list must not mean "all".
         ({"names": []}, {"names": []}),
-        ({"names": ","}, {"names": []}),
+        ({"names": ","}, {"names": [" "]}),
+        ({"names": "[]"}, {"names": []}),
         ({"entries": []}, {"entries": []}),
         ({"entries": ["", ""]}, {}),
         ({"entries": [{"name": "a", "keys": ""}]}, {"entries": [{"name": "a"}]}),

@@ -291,6 +291,28 @@ def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str)
         assert (after["value"], after["user_configurable"]) == ("8", True)
 
 
+def test_end_after_the_two_reconfigures(make: Callable[..., Server]) -> None:
+    """The properties are not user-configurable any more, whatever else is wrong."""
+    server = make()
+    server.set(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
+
+    def first(vm: Any, spec: Any) -> None:
+        server.reconfigure(vm, spec)
+        server.vcenter.effects[RECONFIGURE] = second
+
+    def second(vm: Any, spec: Any) -> None:
+        server.reconfigure(vm, spec)
+        server.values["config.vAppConfig"].property[0].value = "9"
+
+    server.vcenter.effects[RECONFIGURE] = first
+    with pytest.raises(_errors.OperationFailed) as caught:
+        server.run(
+            properties=[{"key": "build", "value": "8", "user_configurable": False}], not_user_configurable="force"
+        )
+    assert "are not as requested" in caught.value.sentence
+    assert "may be user-configurable" not in caught.value.sentence
+
+
 def test_second_run_after_an_end_between_the_two_reconfigures(make: Callable[..., Server]) -> None:
     server = make()
     server.set(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="8", userConfigurable=True))

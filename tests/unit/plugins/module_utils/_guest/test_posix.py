@@ -27,7 +27,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesc
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS
 
-# info-get and info-set on files; the fork point passes a nonce to the child, or refuses. Everybody runs it as root.
+# info-get and info-set on files; the fork point passes a nonce to the child, or refuses. It works for every user
+# as it would for root.
 TOOLS = r"""#!/bin/sh
 [ "$1" = --cmd ] && shift
 set -- $1

@@ -184,8 +184,8 @@ def test_ip_assignment(own: str, around: list[str | None], policy: str | None, e
     read = configured.read(
         vim.vApp.VmConfigInfo(ipAssignment=addresses(own)),
         around=[
-            (f"vapp-{number}", vim.vApp.VmConfigInfo(ipAssignment=addresses(policy)) if policy else None)
-            for number, policy in enumerate(around)
+            (f"vapp-{number}", vim.vApp.VmConfigInfo(ipAssignment=addresses(outer)) if outer else None)
+            for number, outer in enumerate(around)
         ],
     )
     assert read.ip_assignment is not None

@@ -55,7 +55,7 @@ def examined(
 
 
 def test_names_and_logins_are_compared_unmasked() -> None:
-    def one(number: int, name: str, repairable: bool) -> examine.Examined:
+    def examined(number: int, name: str, repairable: bool) -> examine.Examined:
         lost = Evidence(
             name=name,
             moid=f"vm-{number}",
@@ -67,7 +67,12 @@ def test_names_and_logins_are_compared_unmasked() -> None:
         found = _inventory.Found(vim.VirtualMachine(f"vm-{number}"), {"name": name}, f"/DC/vm/{name}", None, None)
         return examine.Examined(found, None, lost, diagnosis.judge(lost))
 
-    vms = [one(1, "a", True), one(2, "a", False), one(3, "b", True), one(4, "b", True), one(5, "c", True)]
+    vms = [
+        examined(number, name, repairable)
+        for number, (name, repairable) in enumerate(
+            [("a", True), ("a", False), ("b", True), ("b", True), ("c", True)], start=1
+        )
+    ]
     chosen = examine.choices(vms, ["a", "b"], ["c", "a", "vm-2", "a"])
     assert [choice["name_expected"] for choice in chosen] == [True, True, True, True, False]
     assert [choice["name_unique"] for choice in chosen] == [True, False, False, False, True]

@@ -221,7 +221,7 @@ def as_property(key: str = "password", value: str = SECRET) -> str:
     return f'<Property oe:key="{key}" oe:value="{value}"/>'
 
 
-ESCAPED = "".join(f"&#{ord(secret)};" for secret in SECRET)
+ESCAPED = "".join(f"&#{ord(char)};" for char in SECRET)
 SHAPES = [
     as_property(),
     f"<Property oe:key='password' oe:value='{SECRET}'/>",

@@ -64,7 +64,7 @@ def test_values(value: str) -> None:
 
 @pytest.mark.parametrize("value", OTHER_TEXT)
 def test_address_within_other_text(value: str) -> None:
-    """It is not changed, which is documented."""
+    """It is not changed, but the map reports that the text mentions it."""
     assert MAP.translate(value) == value
     assert MAP.mentions(value)
 

@@ -764,7 +764,7 @@ def with_default(configurable: bool, **fields: Any) -> Any:
 
 @pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)])
 def test_restored_value_that_is_the_default_is_written(before: bool, after: bool) -> None:
-    """As the document has it; only what vCenter takes as a default alone is there already."""
+    """It is written as in the document, unless vCenter had stored it only as a default."""
     document = vapp_export.document("VM1", DOCUMENT_OF, with_default(after, value="eth0"))
     given: dict[str, Any] = {"restore_from": document, "not_user_configurable": "force"}
     change = vapp_change.plan("VM1", with_default(before), request(**given))

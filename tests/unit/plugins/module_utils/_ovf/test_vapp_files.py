@@ -121,6 +121,21 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: pathlib.Path) -> None:
     assert left == {".vapp_backup", "x.vapp_backup.y", NAME, ".vapp_backup.directory", ".vapp_backup.link"}
 
 
+def test_files_that_cannot_be_removed_are_left(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a directory with the sticky bit, those of another user, for example. The lock ends anyway."""
+
+    def refuse(_path: pathlib.Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    (tmp_path / f"{vapp_files.TEMPORARY}left").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "unlink", refuse)
+        with vapp_files.locked(tmp_path):
+            pass
+    with vapp_files.locked(tmp_path):
+        assert not (tmp_path / f"{vapp_files.TEMPORARY}left").exists()
+
+
 def test_another_backup_is_writing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vapp_files, "PATIENCE", 0.0)
     with vapp_files.locked(tmp_path):

@@ -240,6 +240,7 @@ def test_section_and_license_agreement_with_secrets() -> None:
     encrypted = copy.deepcopy(document)
     encrypted["ovf_sections"][0]["contents"] = encrypted["eula"][0] = VAULT
     assert row(document, vm(1)).not_saved == ["OVF section T", "license agreements"]
+    assert row(encrypted, vm(1)).not_saved == []
     for kept in (document, encrypted, {**encrypted, "eula": [SECRET]}):
         assert row(kept, vm(1, with_secret_texts())).action == "same"
     found = row(document, vm(1, appliance()))

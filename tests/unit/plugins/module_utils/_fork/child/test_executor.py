@@ -436,8 +436,11 @@ def test_milestones_of_a_child_that_existed_have_no_time(bed: Bed) -> None:
     bed.vcenter.objects[child.vm].update(values)
     resumed = transitions.resume(ChildSpec("web"), bed.goal("powered_on"), child.vm, values)
     executor = Executor(bed.parent, bed.placement([ChildSpec("web")]), Deadline(60), 8)
+    texts: list[str] = []
+    bed.session.progress.show = lambda text, *_counts: texts.append(text)  # type: ignore[method-assign]
     executor.run([resumed])
     assert executor.timelines == {"web": {"created": None, "powered_on": 0.0, "ready": 0.0}}
+    assert set(texts) == {"0 of 1 ready, 0 created"}
 
 
 def test_progress(bed: Bed) -> None:

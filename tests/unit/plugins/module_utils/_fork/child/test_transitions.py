@@ -1088,3 +1088,17 @@ def test_child_whose_guest_could_only_blank_its_values_is_not_reconfigured() -> 
     assert Request.NOTE not in run(child, Created(VM), PropertyUpdate(values), Succeeded(), Succeeded(), Settled())[1]
     again, request = transitions.resume(child.spec, child.goal, VM, values)
     assert (again.step, request) == (Step.DONE, None)
+
+
+@pytest.mark.parametrize(
+    ("child_type", "power_state", "milestones"),
+    [
+        ("nonpersistent", "poweredOff", ["created"]),
+        ("none", "poweredOff", ["created", "post_clone"]),
+        ("nonpersistent", "poweredOn", ["created", "powered_on", "post_clone"]),
+    ],
+)
+def test_report_of_an_earlier_run_is_no_milestone(child_type: str, power_state: str, milestones: list[str]) -> None:
+    values = {**existing(power_state, **{guestinfo.POST_CLONE: "n1 0 "}), **kind(child_type)}
+    child, _request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, values)
+    assert [milestone for milestone in transitions.milestones(child) if milestone != "ready"] == milestones
