@@ -100,6 +100,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import site_map as maps
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_restore
+from ansible_collections.vmfork.vsphere.plugins.plugin_utils import containers
 
 if hasattr(ansible.template, "trust_as_template"):
 
@@ -118,7 +119,7 @@ def vapp_restore_plan(backup: t.Any, vms: t.Any, **given: t.Any) -> t.Any:
     unknown = given.keys() - _OPTIONS
     if unknown:
         raise AnsibleFilterError(f"vapp_restore_plan has no option {', '.join(sorted(unknown))}.")
-    sites, faults = maps.read(plain(given.get("site_map")))
+    sites, faults = maps.read(containers.plain(given.get("site_map")))
     secrets, wrong = _secrets(given.get("secrets"))
     options = vapp_restore.Options(
         **{name: bool(given.get(name)) for name in ("match_name", "overwrite", "force", "update_secrets")},
@@ -128,7 +129,12 @@ def vapp_restore_plan(backup: t.Any, vms: t.Any, **given: t.Any) -> t.Any:
         site_map=sites,
         secrets=secrets,
     )
-    plan = vapp_restore.plan(plain(backup.get("index")), plain(backup.get("documents")) or {}, plain(vms), options)
+    plan = vapp_restore.plan(
+        containers.plain(backup.get("index")),
+        containers.plain(backup.get("documents")) or {},
+        containers.plain(vms),
+        options,
+    )
     plan.faults[:0] = faults + wrong
     shown = _printable.result({**dataclasses.asdict(plan), "documents": {}})
     return as_data({**shown, "documents": plan.documents})
@@ -137,15 +143,6 @@ def vapp_restore_plan(backup: t.Any, vms: t.Any, **given: t.Any) -> t.Any:
 _OPTIONS = {
     "only", "keys", "match_name", "overwrite", "force", "site_map", "secrets", "update_secrets", "confirmed"
 }  # fmt: skip
-
-
-def plain(value: t.Any) -> t.Any:
-    """Return a value as plain JSON types: Ansible passes containers that template their entries when read."""
-    if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
 
 
 def _secrets(given: t.Any) -> tuple[dict[str, dict[str, t.Any]], list[str]]:

@@ -48,7 +48,6 @@ _raw:
   elements: dict
 """
 
-import copy
 import typing as t
 
 from ansible.errors import AnsibleError
@@ -56,6 +55,7 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import full_key
+from ansible_collections.vmfork.vsphere.plugins.plugin_utils import containers
 
 
 def decrypted(
@@ -72,7 +72,7 @@ def decrypted(
     """
     values: dict[str, t.Any] = {}
     failed: dict[str, None] = {}
-    clear = copy.deepcopy(dict(document))
+    clear = containers.plain(document)
 
     def opened(sealed: t.Any, name: str) -> t.Any:
         if not isinstance(sealed, dict):
