@@ -256,9 +256,6 @@ class _Planner:
         named: set[int] = set()
         for wanted in self._request.properties:
             found = self._by_name.get(_name(wanted), [])
-            if named.intersection(prop.key for prop in found):
-                self.faults.append(f"property {wanted.key} is given more than once, by its key and by its parts")
-                continue
             named.update(prop.key for prop in found)
             self.named += map(_key, found)
             if len(found) > 1:
@@ -452,7 +449,7 @@ class _Planner:
                 "(update_secrets=always resets it in every run)"
             )
             return
-        if not differs and self._request.update_secrets == "on_create":
+        if not differs and self._request.update_secrets != "always":
             self._result.secrets_kept.append(_key(old))
             return
         result = _copy(new)

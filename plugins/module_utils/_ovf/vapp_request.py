@@ -78,6 +78,7 @@ class Request:
         default, because vCenter refused it as a value. The guest receives the same.
     :param closing: whether the values are already written, and properties that were made user-configurable for that
         are now corrected.
+    :param update_secrets: ``on_create``, ``always``, or ``written``: this run has already written them.
     :param overwrite: whether existing properties may be changed.
     :param secret_keys: keys of properties that the task or the document marks as secret.
     :param part: the request for a VM that already has vApp options, if only a part of a document is restored.
@@ -101,11 +102,11 @@ class Request:
 
     def without_secrets(self) -> Request:
         """Return the request for a comparison with what was written: the passwords are already there."""
-        return self._everywhere(update_secrets="on_create")
+        return self._everywhere(update_secrets="written")
 
     def to_close(self) -> Request:
         """Return the request for the rest after the values were written; see :attr:`closing`."""
-        return self._everywhere(update_secrets="on_create", closing=True)
+        return self._everywhere(update_secrets="written", closing=True)
 
     def _everywhere(self, **fields: t.Any) -> Request:
         part = None if self.part is None else self.part._everywhere(**fields)
@@ -163,6 +164,17 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     identities = [prop.identity for prop in properties]
     repeated = dict.fromkeys(key for key, parts in identities if identities.count((key, parts)) > 1)
     faults += [f"property {key} is given more than once" for key in repeated]
+    faults += [
+        f"property {prop.key} has an empty value and a default, which would be delivered instead"
+        for prop in properties
+        if not prop.restored and prop.value == "" and prop.default not in (None, "")
+    ]
+    by_parts = {prop.key for prop in properties if prop.parts is not None}
+    faults += [
+        f"property {prop.key} is given more than once, by its key and by its parts"
+        for prop in properties
+        if prop.parts is None and prop.key in by_parts
+    ]
     given = [
         name
         for name in ("properties", "values", "secret_values", "transport", "ip_allocation", "restore_from")
@@ -235,8 +247,6 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
         faults.append(f"property {key} has state=absent, which cannot be combined with {', '.join(given)}")
     if entry["state"] == "reset" and "value" in given:
         faults.append(f"property {key} has state=reset, which cannot be combined with a value")
-    if entry["value"] == "" and entry["default"] not in (None, ""):
-        faults.append(f"property {key} has an empty value and a default, which would be delivered instead")
     faults += [
         f"property {key} has control characters or carriage returns in its {name}, which vCenter does not store"
         for name in ("type", "label", "category", "description")
@@ -264,6 +274,10 @@ def _with_restored(
     """Return the properties of a document, overridden by those of the task."""
     result: list[WantedProperty] = []
     left = list(properties)
+    keys = [_key_of(entry) for entry in restored]
+    for prop in properties:
+        if prop.parts is None:
+            faults += _ambiguous(prop.key, keys, "restore_from")
     for entry in restored:
         parts = (entry["class_id"], entry["id"], entry["instance_id"])
         key = _key_of(entry)
@@ -307,6 +321,7 @@ def _with_values(
         faults += _wrong_key(key)
         if value is None:
             faults.append(f"property {key} has no value in {option}; use an empty string to blank it")
+        faults += _ambiguous(key, [prop.key for prop in properties], option)
         at = next((number for number, prop in enumerate(properties) if prop.key == key), None)
         if at is None:
             result.append(WantedProperty(key=key, value=value, secret=option == "secret_values"))
@@ -321,6 +336,12 @@ def _with_value(wanted: WantedProperty, value: t.Any, secret: bool) -> WantedPro
     """Return a property with a value from the task. An empty value blanks it, including a document's default."""
     default = "" if wanted.restored and value == "" else wanted.default
     return replace(wanted, value=value, default=default, secret=secret, restored=False)
+
+
+def _ambiguous(key: str, keys: t.Sequence[str], where: str) -> list[str]:
+    count = keys.count(key)
+    hint = "identify it by id, class_id and instance_id in properties"
+    return [f"{count} properties have the key {key} of {where} ({hint})"] if count > 1 else []
 
 
 def _wrong_key(key: str) -> list[str]:

@@ -142,16 +142,16 @@ def plain(text: str | None) -> str:
 def wrong(kind: ValueType | None, value: str) -> str | None:
     """Return why a value is refused, as a clause that never repeats the value; ``None``: it is accepted.
 
-    An empty value is accepted, because it stands for the default.
+    An empty value is accepted, because it stands for the default. Only an expression has no value of its own at all.
 
     :param kind: ``None``: an unknown type, whose values only vCenter can check.
     """
     if not is_sendable(value):
         return "the value has control characters or carriage returns, which vCenter does not store"
+    if kind is not None and kind.name == "expression":
+        return "vCenter computes the value of an expression at power-on; set its default instead"
     if not value or kind is None:
         return None
-    if kind.name == "expression":
-        return "vCenter computes the value of an expression at power-on; set its default instead"
     if kind.choices:
         return None if value in kind.choices else f"the value is not one of the choices of the type {kind.text}"
     if kind.name in ("string", "password"):

@@ -140,6 +140,13 @@ CHANGES: dict[str, tuple[dict[str, Any], list[Any], set[str], bool]] = {
         True,
     ),
     "reset already": ({"properties": [{"key": "size", "state": "reset"}]}, [], set(), False),
+    # The comparison with the result is not refused.
+    "reset of a password": (
+        {"properties": [{"key": "admin", "state": "reset"}], "update_secrets": "always"},
+        [("edit", 7, {})],
+        {VALUES},
+        True,
+    ),
     "reset of an expression": ({"properties": [{"key": "net", "state": "reset"}]}, [], set(), False),
     "absent": ({"properties": [{"key": "hostname", "state": "absent"}]}, [("remove", 3, {})], {STRUCTURE}, True),
     "absent already": ({"properties": [{"key": "other", "state": "absent"}]}, [], set(), False),
@@ -375,6 +382,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["hostname has a value that its new type does not allow"],
     ),
     "value of an expression": ({"values": {"net": "255.0.0.0"}}, ["vCenter computes the value"]),
+    "empty value of an expression": ({"values": {"net": ""}}, ["property net: vCenter computes the value"]),
     "password in clear": ({"values": {"admin": SECRET}}, ["admin is a password (set its value in secret_values)"]),
     "password in clear, created": (
         {"unknown": "create", "properties": [{"key": "x", "type": "password", "value": SECRET}]},
@@ -391,15 +399,6 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "label of a password": ({"properties": [{"key": "admin", "label": "x"}]}, ["may clear it"]),
     "type of a password": ({"properties": [{"key": "admin", "type": "string"}]}, ["may clear it"]),
     "type of a password, from another": ({"properties": [{"key": "hostname", "type": "password"}]}, ["may clear it"]),
-    "key and parts": (
-        {
-            "properties": [
-                {"class_id": "vami", "id": "ip0", "instance_id": "VCSA", "value": "192.0.2.7"},
-                {"key": "vami.ip0.VCSA", "value": "192.0.2.8"},
-            ]
-        },
-        ["property vami.ip0.VCSA is given more than once, by its key and by its parts"],
-    ),
     "half a character": ({"values": {"hostname": "\ud800"}}, ["property hostname: the value has control characters"]),
     "reset of a password": (
         {"properties": [{"key": "admin", "state": "reset"}]},
@@ -436,6 +435,27 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "null": ({"values": {"a": None}}, "property a has no value in values"),
     "twice": ({"values": {"a": "x"}, "secret_values": {"a": SECRET}}, "property a is given more than once"),
     "twice in properties": ({"properties": [{"key": "a"}, {"key": "a"}]}, "property a is given more than once"),
+    "key and parts": (
+        {
+            "properties": [
+                {"class_id": "vami", "id": "ip0", "instance_id": "VCSA", "value": "192.0.2.7"},
+                {"key": "vami.ip0.VCSA", "value": "192.0.2.8"},
+            ]
+        },
+        "property vami.ip0.VCSA is given more than once, by its key and by its parts",
+    ),
+    # No VM needs to have it for that.
+    "absent by its key and present by its parts": (
+        {"properties": [{"key": "a", "state": "absent"}, {"id": "a", "value": "x"}], "unknown": "create"},
+        "property a is given more than once, by its key and by its parts",
+    ),
+    "value of one of two properties": (
+        {
+            "properties": [{"class_id": "a", "id": "b.c"}, {"class_id": "a.b", "id": "c"}],
+            "values": {"a.b.c": "x"},
+        },
+        "2 properties have the key a.b.c of values (identify it by id, class_id and instance_id in properties)",
+    ),
     "value in both": ({"values": {"a": "x"}, "properties": [{"key": "a", "value": "x"}]}, "more than once"),
     "value of what is absent": (
         {"properties": [{"key": "a", "state": "absent", "value": "x", "label": "x"}]},
@@ -443,6 +463,10 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "value of what is reset": ({"properties": [{"key": "a", "state": "reset", "value": "x"}]}, "state=reset"),
     "blank with a default": ({"properties": [{"key": "a", "value": "", "default": "x"}]}, "a default, which would be"),
+    "blank with a default, in two options": (
+        {"properties": [{"key": "a", "default": "x"}], "values": {"a": ""}},
+        "a default, which would be",
+    ),
     "type": ({"properties": [{"key": "a", "type": "text"}]}, "type text, which vCenter does not know"),
     "keys without a document": ({"restore_keys": ["a"]}, "restore_keys requires restore_from"),
     "overwrite without a document": ({"values": {"a": "x"}, "overwrite": False}, "requires restore_from"),

@@ -200,6 +200,21 @@ def test_change_of_one_of_two_properties_with_the_same_full_key() -> None:
     assert [(prop.classId, prop.value) for prop in change.after.property] == [("a", "x"), ("a.b", "new")]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"values": {"a.b.c": "new"}},
+        {"secret_values": {"a.b.c": "new"}},
+        {"properties": [{"key": "a.b.c", "value": "new"}]},
+    ],
+)
+def test_value_for_one_of_two_properties_of_a_document_with_the_same_full_key(given: dict[str, Any]) -> None:
+    """It is not assigned to the first of them."""
+    document = exported(options(prop(1, "b.c", classId="a", value="x"), prop(2, "c", classId="a.b", value="y")))
+    with pytest.raises(_errors.BadInput, match=r"2 properties have the key a\.b\.c of "):
+        request(restore_from=document, **given)
+
+
 @pytest.mark.parametrize("option", ["values", "properties"])
 def test_value_that_overrides_a_document_is_checked(option: str) -> None:
     """Only values that vCenter had before are written unchecked."""

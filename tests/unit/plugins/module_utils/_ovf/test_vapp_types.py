@@ -35,7 +35,7 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
     "boolean": (["True", "False", "true", "FALSE"], ["yes", "1"]),
     "ip": (["192.0.2.1", "2001:db8::1", "::"], ["192.0.2.1/24", "192.0.2.256", "host", "fe80::1%eth0", "192.0.2"]),
     "ip:VM Network": (["192.0.2.1"], ["host"]),
-    "expression": ([""], ["192.0.2.1"]),
+    "expression": ([], ["", "192.0.2.1"]),
 }
 
 
