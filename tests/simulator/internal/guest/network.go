@@ -343,7 +343,8 @@ func startNetwork(nics []NIC) error {
 }
 
 // watchNetwork calls changed whenever the kernel reports a change of links,
-// addresses, or the host name.
+// addresses, or the host name. It wakes up for a change of any host name on the
+// machine, in all guests of all simulators, so it compares the name first.
 func watchNetwork(changed func()) error {
 	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -357,6 +358,7 @@ func watchNetwork(changed func()) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc/sys/kernel/hostname", Err: err}
 	}
+	known, _ := os.Hostname()
 	go func() {
 		buffer := make([]byte, 64<<10)
 		// A change of the host name shows as POLLPRI|POLLERR, see proc_sys_poll.
@@ -364,6 +366,12 @@ func watchNetwork(changed func()) error {
 		for {
 			if _, err := unix.Poll(watched, -1); err != nil {
 				continue // interrupted
+			}
+			if name, err := os.Hostname(); err == nil {
+				if watched[0].Revents == 0 && name == known {
+					continue
+				}
+				known = name
 			}
 			for watched[0].Revents != 0 {
 				if _, _, err := unix.Recvfrom(socket, buffer, unix.MSG_DONTWAIT); err == unix.EAGAIN {
