@@ -46,6 +46,7 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_files
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import (
     INDEX,
@@ -64,12 +65,12 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     index = parsed(vapp_files.text(directory / INDEX))
     if not isinstance(index, dict):
         raise AnsibleError(
-            f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {index}. Set "
+            f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {_printable.text(index)}. Set "
             "vapp_backup_directory to the directory of the backup."
         )
     wrong = wrong_index(index)
     if wrong:
-        raise AnsibleError(f"The backup of vApp options in {directory} cannot be used: {wrong}.")
+        raise AnsibleError(f"The backup of vApp options in {directory} cannot be used: {_printable.text(wrong)}.")
     files = [entry["file"] for entry in index["vms"]] if documents else []
     read_files = {name: _document(directory, name) for name in files}
     return {"index": index, "documents": read_files, "secret_patterns": secret_patterns(read_files.values())}

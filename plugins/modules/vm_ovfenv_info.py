@@ -50,7 +50,10 @@ options:
     default: []
     suboptions:
       name:
-        description: Name of the VM. Exactly one of O(guests[].name) and O(guests[].moid) is required.
+        description:
+          - Name of the VM. Exactly one of O(guests[].name) and O(guests[].moid) is required.
+          - If several of the examined VMs have this name, the login is not used, because their guests would learn the
+            password, and a warning is issued.
         type: str
       moid:
         description: Managed object ID of the VM.
@@ -233,7 +236,7 @@ ovfenv:
     name_unique:
       description: >-
         Whether no other VM with RV(ovfenv[].diagnosis.needs_power_cycle) or RV(ovfenv[].needs_power_on) has the same
-        name.
+        name, or has the name as its managed object ID.
       type: bool
     needs_power_on:
       description:
@@ -562,7 +565,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 class Request:
     """What a task requests.
 
-    :param logins: names or managed object IDs of the VMs with a guest login of their own, in the order of ``guests``.
+    :param logins: the VMs with a guest login of their own, in the order of ``guests``.
     :param expected_names: ``None``: none were given.
     :param only: statuses to return; empty: all.
     :param fail_on: statuses that make the task fail.
@@ -571,7 +574,7 @@ class Request:
 
     selection: _inventory.Selection
     questions: examine.Questions
-    logins: t.Sequence[str]
+    logins: t.Sequence[examine.LoginKey]
     expected_names: t.Collection[str] | None
     only: t.Collection[str]
     fail_on: t.Collection[str]
@@ -603,7 +606,7 @@ def parse(params: _arguments.Params) -> Request:
     return Request(
         selection=selection,
         questions=questions,
-        logins=[entry["moid"] or entry["name"] for entry in params["guests"]],
+        logins=[_key(entry) for entry in params["guests"]],
         expected_names=params["expected_names"],
         only=params["only"] or (),
         fail_on=params["fail_on"] or (),
@@ -641,15 +644,19 @@ def _common_login(params: _arguments.Params) -> GuestLogin | None:
     return _arguments.guest(params)
 
 
-def _logins(params: _arguments.Params) -> dict[str, GuestLogin]:
-    """Return the logins of single guests by name or managed object ID.
+def _key(entry: t.Mapping[str, t.Any]) -> examine.LoginKey:
+    return ("name", entry["name"]) if entry["moid"] is None else ("moid", entry["moid"])
+
+
+def _logins(params: _arguments.Params) -> dict[examine.LoginKey, GuestLogin]:
+    """Return the logins of single guests.
 
     :raises _errors.BadInput: an entry does not name one VM.
     """
     if any((entry["name"] is None) == (entry["moid"] is None) for entry in params["guests"]):
         raise _errors.BadInput("An entry of guests needs either name or moid. Set one of them.")
     return {
-        entry["moid"] or entry["name"]: GuestLogin(
+        _key(entry): GuestLogin(
             entry["guest_username"],
             entry["guest_password"],
             entry["guest_become"] or params["guest_become"],
@@ -664,10 +671,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     request = task.request
     questions = request.questions
     examined = examine.examine(session, session.deadline, request.selection, questions)
-    seen = {text for vm in examined for text in (vm.found.name, vm.found.moid)}
-    unknown = ", ".join(sorted(questions.logins.keys() - seen))
-    if unknown:
-        task.warn(f"guests has a login for {unknown}, which is not among the examined VMs. Check the spelling.")
+    _check_logins(task, [vm.found for vm in examined])
     chosen = zip(examined, examine.choices(examined, request.expected_names, request.logins), strict=True)
     shown = [pair for pair in chosen if not request.only or pair[0].diagnosis.status in request.only]
     result = {
@@ -687,6 +691,22 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         listed = ", ".join(f"{name} ({', '.join(verdict)})" for name, verdict in verdicts)
         raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
     return {"changed": False, **result}
+
+
+def _check_logins(task: _module.Task[Request], vms: t.Sequence[_inventory.Found]) -> None:
+    """Warn about guest logins that belong to no VM, or to nobody knows which."""
+    given = task.request.questions.logins
+    seen = {key for vm in vms for key in (("name", vm.name), ("moid", vm.moid))}
+    unknown = ", ".join(sorted(text for _kind, text in given.keys() - seen))
+    if unknown:
+        task.warn(f"guests has a login for {unknown}, which is not among the examined VMs. Check the spelling.")
+    for name in sorted(examine.shared_names(vms)):
+        if ("name", name) in given:
+            count = sum(vm.name == name for vm in vms)
+            task.warn(
+                f"guests has a login for {name}, but {name} is the name of {count} of the examined VMs, and the login "
+                "was not used. Set moid instead of name."
+            )
 
 
 def _export(vm: examine.Examined, masks: t.Sequence[str] | None) -> dict[str, t.Any] | None:

@@ -418,6 +418,30 @@ def test_login_of_each_vm(shared: Estate) -> None:
     assert "a login for logon-1, vm-0, which is not among the examined VMs" in str(result["warnings"])
 
 
+def test_login_of_one_vm_is_not_sent_to_another(shared: Estate) -> None:
+    """Somebody may name a VM like another one, or like its managed object ID: its guest would learn the password."""
+    meant = shared.appliance("login-meant")
+    same_name = shared.appliance("login-meant", folder="/DC0/vm/other-tenant")
+    named_as_id = shared.appliance(meant.moid)
+    for vm in (meant, same_name, named_as_id):
+        vm.power_on("esxi")
+
+    def states(**selector: str) -> dict[str, str]:
+        result = shared.vcenter.run(
+            "vm_ovfenv_info",
+            moid=[vm.moid for vm in (meant, same_name, named_as_id)],
+            guest_probe="exit_code",
+            guests=[{**selector, **shared.vcenter.guest_login}],
+        )
+        warned = "login-meant is the name of 2 of the examined VMs" in str(result.get("warnings"))
+        assert warned == ("name" in selector)
+        return {facts["moid"]: facts["guest"]["state"] for facts in result["ovfenv"]}
+
+    others = {same_name.moid: "not_asked", named_as_id.moid: "not_asked"}
+    assert states(moid=meant.moid) == {meant.moid: "no_value", **others}
+    assert states(name="login-meant") == {meant.moid: "not_asked", **others}
+
+
 def test_login_for_other_tasks(shared: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
     shared.appliance("not-asked").power_on("vcenter")
     monkeypatch.setenv("VMWARE_GUEST_USER", "root")

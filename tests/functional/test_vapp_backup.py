@@ -265,6 +265,8 @@ def test_files_that_cannot_be_replaced(place: Estate, directory: pathlib.Path) -
         "index.json exists, but is not an index of a backup of vApp options: it is not JSON. Nothing was written."
         in refused
     )
+    (directory / "index.json").write_text('{"version": "\\u001b[2J", "vms": []}')
+    assert "it has version \\x1b[2J, but only version 1 is supported" in back_up(place, directory)["msg"]
 
 
 def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: str) -> tuple[int, str]:

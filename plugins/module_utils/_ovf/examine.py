@@ -73,6 +73,11 @@ AT_ONCE = 8
 TIME_OVER = "the timeout of the task was reached"
 
 
+Given = t.TypeVar("Given")
+LoginKey = tuple[str, str]
+"""The VM that a guest login was given for: ``name`` or ``moid``, and its name or managed object ID."""
+
+
 @dataclass(frozen=True)
 class Questions:
     """What to find out, and how.
@@ -82,7 +87,7 @@ class Questions:
     :param fork_paths: the properties it needs beside :data:`PATHS`.
     :param probe: ``none``, ``exit_code`` or ``full``.
     :param login: the guest login for all VMs that have none of their own.
-    :param logins: guest logins by the VM's name or managed object ID.
+    :param logins: guest logins of single VMs.
     :param lookback: how far back events are read.
     :param listed_before: instance UUIDs of VMs with vApp options in an earlier report or a backup.
     :param expected_names: VMs whose last run is also examined if they are off.
@@ -93,7 +98,7 @@ class Questions:
     fork_paths: t.Sequence[str] = ()
     probe: str = "none"
     login: GuestLogin | None = None
-    logins: t.Mapping[str, GuestLogin] = field(default_factory=dict)
+    logins: t.Mapping[LoginKey, GuestLogin] = field(default_factory=dict)
     lookback: datetime.timedelta = datetime.timedelta(days=30)
     listed_before: t.Collection[str] = ()
     expected_names: t.Collection[str] = ()
@@ -115,27 +120,44 @@ class Examined:
 
 
 def choices(
-    examined: t.Sequence[Examined], expected_names: t.Collection[str] | None, logins: t.Sequence[str]
+    examined: t.Sequence[Examined], expected_names: t.Collection[str] | None, logins: t.Sequence[LoginKey]
 ) -> list[dict[str, t.Any]]:
     """Return what a playbook needs to decide, per VM, as numbers and booleans, which Ansible does not mask.
 
     Ansible masks a password that is part of a VM's name, so that the name can no longer be compared.
 
     :param expected_names: names to compare the VMs' names with; ``None``: none were given.
-    :param logins: the names and managed object IDs for which a guest login was given.
+    :param logins: the VMs for which a guest login was given.
     """
     repairable = [diagnosis.needs_power_cycle(vm.diagnosis) or vm.needs_power_on for vm in examined]
-    names = Counter(vm.found.name for vm, is_repairable in zip(examined, repairable, strict=True) if is_repairable)
+    to_repair = [vm.found for vm, is_repairable in zip(examined, repairable, strict=True) if is_repairable]
+    names = Counter(found.name for found in to_repair)
+    moids = {found.moid for found in to_repair}
     entries = {key: position for position, key in enumerate(logins)}
+    shared = shared_names([vm.found for vm in examined])
     return [
         {
             "name_expected": None if expected_names is None else vm.found.name in expected_names,
-            "name_unique": names[vm.found.name] <= is_repairable,
+            "name_unique": names[vm.found.name] <= is_repairable and vm.found.name not in moids - {vm.found.moid},
             "needs_power_on": vm.needs_power_on,
-            "guests_entry": entries.get(vm.found.moid, entries.get(vm.found.name)),
+            "guests_entry": _of_vm(entries, vm.found, shared),
         }
         for vm, is_repairable in zip(examined, repairable, strict=True)
     ]
+
+
+def shared_names(vms: t.Iterable[_inventory.Found]) -> set[str]:
+    """Return the names that several VMs have."""
+    return {name for name, count in Counter(vm.name for vm in vms).items() if count > 1}
+
+
+def _of_vm(given: t.Mapping[LoginKey, Given], vm: _inventory.Found, shared: t.Collection[str]) -> Given | None:
+    """Return what was given for a VM by managed object ID or by name.
+
+    :param shared: names that several VMs have. They select no VM, since a guest learns the password of a login.
+    """
+    by_name = None if vm.name in shared else given.get(("name", vm.name))
+    return given.get(("moid", vm.moid), by_name)
 
 
 def examine(
@@ -145,7 +167,8 @@ def examine(
     session.progress.show("reading VMs and events")
     found = _inventory.find_vms(session, selection, PATHS)
     hosts = _hosts(session, found)
-    logins = {entry.moid: _login(entry, questions, named=not selection.is_scope) for entry in found}
+    shared = shared_names(found)
+    logins = {entry.moid: _login(entry, questions, shared, named=not selection.is_scope) for entry in found}
     # The details also show which VM was forked from which. Otherwise a parent's document seems to be the child's own.
     interesting = [entry for entry in found if _has_vapp_options(entry) or logins[entry.moid] is not None]
     detail_paths = [*DETAILS, *bypassed.paths(session.api_version), *questions.fork_paths]
@@ -338,14 +361,17 @@ def _listed_macs(found: document.Document | None) -> set[str]:
     return {mac.lower() for adapter in (found.adapters if found else ()) if (mac := adapter["mac"])}
 
 
-def _login(entry: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
+def _login(
+    entry: _inventory.Found, questions: Questions, shared: t.Collection[str], named: bool
+) -> GuestLogin | None:
     """Return the guest login to probe a VM with; ``None``: it is not probed.
 
+    :param shared: names that several VMs have.
     :param named: the task names this VM. Other VMs that never had vApp options are not probed.
     """
     if questions.probe == "none" or not (named or _has_vapp_options(entry) or _listed_before(entry, questions)):
         return None
-    return questions.logins.get(entry.moid) or questions.logins.get(entry.name) or questions.login
+    return _of_vm(questions.logins, entry, shared) or questions.login
 
 
 def _has_vapp_options(entry: _inventory.Found) -> bool:

@@ -259,14 +259,14 @@ def _step(content: t.Any, step: str | int) -> t.Any:
         return None
 
 
-def _entry(name: str, document: Document, path: str | None, state: str) -> dict[str, t.Any]:
+def _entry(name: str, document: Document, path: t.Any, state: str) -> dict[str, t.Any]:
     """Return the entry of a file in the index."""
     products = [product for product in document["products"] if product["name"]] or [{}]
     return {
         "name": document["vm"]["name"],
         "instance_uuid": document["vm"]["instance_uuid"],
         "uuid": document["vm"].get("uuid"),
-        "inventory_path": path or None,
+        "inventory_path": path if isinstance(path, str) and path else None,
         "file": name,
         "product": products[0].get("name") or None,
         "product_version": products[0].get("full_version") or products[0].get("version") or None,
@@ -282,10 +282,47 @@ def parsed(text: str | Unusable) -> t.Any:
     if isinstance(text, Unusable):
         return text.reason
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_without_repetition)
+    except _Repeated as repeated:
+        return f'it contains the key "{repeated!s:.40}" twice'
     except (ValueError, RecursionError):
         return "it is not JSON"
-    return content if isinstance(content, dict) else "it is not a JSON object"
+    return _wrong_content(content) or (content if isinstance(content, dict) else "it is not a JSON object")
+
+
+class _Repeated(Exception):
+    """An object of a JSON text has this key twice, as merged files may; it is not clear which one counts."""
+
+
+def _without_repetition(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    content: dict[str, t.Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise _Repeated(key)
+        content[key] = value
+    return content
+
+
+MOST_LEVELS = 20
+"""Levels of lists and dictionaries in a file: what is nested deeper cannot be copied. A document has four."""
+
+
+def _wrong_content(content: t.Any) -> str:
+    """Return why parsed JSON cannot be copied or written, as a clause; empty: it can."""
+    level = [content]
+    for _number in range(MOST_LEVELS):
+        texts = [item for item in level if isinstance(item, str)]
+        texts += [key for item in level if isinstance(item, dict) for key in item]
+        if any("\ud800" <= char <= "\udfff" for text in texts if not text.isascii() for char in text):
+            return "it contains half of a surrogate pair, which is not valid Unicode"
+        level = [inner for item in level for inner in _inner(item)]
+        if not level:
+            return ""
+    return "it is nested too deeply"
+
+
+def _inner(item: t.Any) -> t.Iterable[t.Any]:
+    return item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def _document(name: str, text: str | Unusable) -> Document | str:
@@ -300,6 +337,8 @@ def _document(name: str, text: str | Unusable) -> Document | str:
     vm = content["vm"]
     if not isinstance(vm.get("name"), str) or f"{vm.get('instance_uuid')}.json".lower() != name:
         return "it was exported from another VM"
+    if not isinstance(vm.get("uuid"), (str, type(None))):
+        return "the BIOS UUID in it is no text"
     wrong = vapp_export.faults(content) if content["enabled"] else []
     return "; ".join(fault.removeprefix("restore_from ") for fault in wrong) or content
 

@@ -23,6 +23,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup im
 TEMPORARY = ".vapp_backup."
 """Prefix of files that exist only during a run."""
 LOCK = f"{TEMPORARY}lock"
+MOST_BYTES = 64 * 2**20
+"""The largest file that is read: more than a backup of 100,000 VMs has in its index."""
 PATIENCE = 60.0
 """Seconds to wait for another backup that is writing its files, which takes far less."""
 
@@ -71,7 +73,10 @@ def text(path: pathlib.Path) -> str | Unusable:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Unusable("it is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read().decode()
+                content = file.read(MOST_BYTES + 1)
+            if len(content) > MOST_BYTES:
+                return Unusable(f"it is larger than {MOST_BYTES // 2**20} MiB")
+            return content.decode()
         finally:
             os.close(descriptor)
     except UnicodeDecodeError:

@@ -151,6 +151,7 @@ def plan(
         document = documents.get(entry["file"], "it was not read")
         known_keys |= _judge(row, entry, document, match, options, result)
         result.rows.append(row)
+    result.faults += _shared(result.rows, options)
     result.faults += _collisions([row for row in result.rows if row.moid], documents, options)
     result.faults += [
         f"no VM of the backup has the property {key} of vapp_keys" for key in set(options.keys) - known_keys
@@ -388,6 +389,25 @@ def _is_secret_gone(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> 
     return is_secret and not vapp_types.is_password(kept["type"]) and now.get("value") == ""
 
 
+def _shared(rows: t.Iterable[Row], options: Options) -> list[str]:
+    """Return which names with values belong to several existing VMs: a value must not reach the wrong one."""
+    existing = [row for row in rows if row.moid]
+    faults = []
+    for what, given in (("vapp_restore_map", options.site_map.vms), ("vapp_restore_secrets", options.secrets)):
+        for label in sorted(given):
+            named = [f"{row.backup_name} ({row.instance_uuid})" for row in existing if label in _labels(row)]
+            if len(named) > 1:
+                faults.append(
+                    f"{what} names {label}, which several VMs of the backup match: {', '.join(named)}; name each of "
+                    "them by its instance UUID"
+                )
+    return faults
+
+
+def _labels(row: Row) -> tuple[str, str]:
+    return row.backup_name, row.instance_uuid
+
+
 def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[str]:
     """Translate the values of a document for another site; return the faults of the map."""
     faults: list[str] = []
@@ -572,12 +592,16 @@ def _has_section(current: Document, kept: t.Mapping[str, t.Any]) -> bool:
 
 
 def _confirm(result: Plan, options: Options) -> None:
-    """Record which names of VMs to be written are not unique: those must be confirmed by managed object ID."""
+    """Record which names of VMs to be written are not unique, or are the managed object ID of another VM.
+
+    Those VMs must be confirmed by managed object ID.
+    """
     written = [row for row in result.rows if row.action in WRITTEN]
     counts: dict[str, int] = {}
     for row in written:
         counts[row.name] = counts.get(row.name, 0) + 1
+    moids = {row.moid for row in written}
     for row in written:
-        row.unique = counts[row.name] == 1
+        row.unique = counts[row.name] == 1 and row.name not in moids - {row.moid}
         if not row.unique:
             row.confirmed = row.moid in options.confirmed

@@ -103,6 +103,14 @@ def test_foreign_index(tmp_path: pathlib.Path, index: dict[str, Any]) -> None:
         vapp_backup.read(tmp_path)
 
 
+@pytest.mark.parametrize("text", ['{"version": "\\u001b[2J", "vms": []}', '{"\\u001b[2J": 1, "\\u001b[2J": 2}'])
+def test_message_cannot_affect_a_terminal(tmp_path: pathlib.Path, text: str) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(AnsibleError, match=r"\\x1b\[2J") as raised:
+        vapp_backup.read(tmp_path)
+    assert "\x1b" not in str(raised.value)
+
+
 def test_no_backup(tmp_path: pathlib.Path) -> None:
     with pytest.raises(AnsibleError, match=r"There is no backup of vApp options in .*vapp_backup_directory"):
         vapp_backup.read(tmp_path)

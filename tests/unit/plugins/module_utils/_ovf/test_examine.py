@@ -70,14 +70,16 @@ def test_names_and_logins_are_compared_unmasked() -> None:
     vms = [
         examined(number, name, repairable)
         for number, (name, repairable) in enumerate(
-            [("a", True), ("a", False), ("b", True), ("b", True), ("c", True)], start=1
+            [("a", True), ("a", False), ("b", True), ("b", True), ("c", True), ("vm-2", True), ("vm-1", True)], start=1
         )
     ]
-    chosen = examine.choices(vms, ["a", "b"], ["c", "a", "vm-2", "a"])
-    assert [choice["name_expected"] for choice in chosen] == [True, True, True, True, False]
-    assert [choice["name_unique"] for choice in chosen] == [True, False, False, False, True]
-    assert [choice["guests_entry"] for choice in chosen] == [3, 2, None, None, 0]
-    assert [choice["name_expected"] for choice in examine.choices(vms, None, [])] == [None] * 5
+    logins = [("name", "c"), ("name", "a"), ("moid", "vm-2"), ("name", "c"), ("moid", "vm-1")]
+    chosen = examine.choices(vms, ["a", "b"], logins)
+    assert [choice["name_expected"] for choice in chosen] == [True, True, True, True, False, False, False]
+    # The name vm-1 is also the managed object ID of a VM that would be repaired.
+    assert [choice["name_unique"] for choice in chosen] == [True, False, False, False, True, True, False]
+    assert [choice["guests_entry"] for choice in chosen] == [4, 2, None, None, 3, None, None]
+    assert [choice["name_expected"] for choice in examine.choices(vms, None, [])] == [None] * 7
 
 
 @pytest.mark.parametrize(

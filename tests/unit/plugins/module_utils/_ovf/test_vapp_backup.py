@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -318,3 +319,55 @@ def test_encrypted_value_with_a_wrong_type() -> None:
         seal=lambda clear, before: seen.append(before) or "x",
     )
     assert seen == [None, None]
+
+
+def edited(**vm: Any) -> str:
+    """Return the text of the first VM's file, with changes in what identifies the VM."""
+    document = found(0).document or {}
+    return json.dumps({**document, "vm": {**document["vm"], **vm}})
+
+
+def nested(levels: int) -> str:
+    return edited()[:-1] + ', "more": ' + "[" * levels + "]" * levels + "}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (nested(40), "it is nested too deeply"),
+        (nested(700), "it is nested too deeply"),
+        (nested(100_000), "it is (not JSON|nested too deeply)"),
+        (edited(name="\ud800"), "it contains half of a surrogate pair"),
+        (edited(**{"\udfff": 1}), "it contains half of a surrogate pair"),
+        (edited(uuid=["x"]), "the BIOS UUID in it is no text"),
+        (edited(uuid={}), "the BIOS UUID in it is no text"),
+        (edited().replace('"name": "vm0"', '"name": "a", "name": "b"'), 'it contains the key "name" twice'),
+        (edited().replace('"id": "hostname"', '"id": "a", "id": "b"'), 'it contains the key "id" twice'),
+    ],
+)
+@pytest.mark.parametrize("in_scope", [True, False])
+def test_file_that_somebody_has_damaged(text: str, reason: str, in_scope: bool) -> None:
+    """The file is named and kept, and neither the other files nor the index are affected."""
+    vms = [found(0), found(1)] if in_scope else [found(1)]
+    result = plan(vms, {FILES[0]: text})
+    assert set(result.files) == {FILES[1], "index.json"}
+    assert all(content.encode() for content in result.files.values())
+    assert vapp_backup.wrong_index(json.loads(result.files["index.json"])) == ""
+    named = row(result, 0)["message"] if in_scope else " ".join(result.warnings)
+    assert re.search(reason, named)
+    assert result.index["complete"] != in_scope
+
+
+@pytest.mark.parametrize("path", ["\ud800", ["x"], {"x": 1}, "[" * 40 + "]" * 40])
+def test_index_that_somebody_has_damaged(path: Any) -> None:
+    there = after([found(0)])
+    index = json.loads(there["index.json"])
+    index["vms"][0]["inventory_path"] = path
+    text = json.dumps(index).replace(json.dumps("[" * 40 + "]" * 40), "[" * 40 + "]" * 40)
+    try:
+        result = plan([found(1)], {**there, "index.json": text})
+    except vapp_backup.ForeignIndex as error:
+        assert re.match("it (is nested too deeply|contains half of a surrogate pair)", str(error))
+    else:
+        assert result.index["vms"][0]["inventory_path"] is None
+        assert result.files["index.json"].encode()

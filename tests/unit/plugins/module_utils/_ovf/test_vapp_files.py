@@ -42,16 +42,19 @@ def test_other_files_are_not_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_unusable_files(tmp_path: pathlib.Path) -> None:
-    names = [NAME[:-6] + f"{number}.json" for number in range(4)]
+    names = [NAME[:-6] + f"{number}.json" for number in range(5)]
     (tmp_path / names[0]).symlink_to(tmp_path / "nowhere")
     (tmp_path / names[1]).mkdir()
     os.mkfifo(tmp_path / names[2])
     (tmp_path / names[3]).write_bytes(b"\xff")
+    with (tmp_path / names[4]).open("wb") as file:
+        file.truncate(vapp_files.MOST_BYTES + 1)  # without any blocks on the disk
     assert vapp_files.read(tmp_path) == {
         names[0]: Unusable("it is a symbolic link"),
         names[1]: Unusable("it is not a regular file"),
         names[2]: Unusable("it is not a regular file"),
         names[3]: Unusable("it is not UTF-8 text"),
+        names[4]: Unusable("it is larger than 64 MiB"),
     }
 
 

@@ -412,6 +412,32 @@ def test_confirmed() -> None:
     ]
 
 
+def test_name_that_is_the_managed_object_id_of_another_vm() -> None:
+    """Somebody who may rename a VM cannot have it confirmed with another one."""
+    vms = [{**vm(1), "name_expected": False}, {**vm(2, name="vm-1"), "name_expected": True}]
+    plan = planned([KEPT, export(2, appliance())], vms, confirmed=("vm-1",))
+    assert {row.moid: (row.unique, row.confirmed) for row in plan.rows} == {
+        "vm-1": (True, True),
+        "vm-2": (False, False),
+    }
+
+
+@pytest.mark.parametrize("name", ["web", uuid(1)])
+def test_values_for_a_name_that_several_vms_have(name: str) -> None:
+    """No VM gets the address or the secret of another, even if somebody names a VM like another one's UUID."""
+    documents = [export(1, appliance(), "web"), export(2, appliance(), name), export(3, appliance(), name)]
+    label = name if name == "web" else uuid(1)
+    for given in ({"map": {"vms": {label: {"hostname": "x"}}}}, {"secrets": {label: {"size": "given"}}}):
+        plan = planned(documents, [vm(1), vm(2)], **given)
+        what = "vapp_restore_map" if "map" in given else "vapp_restore_secrets"
+        assert plan.faults == [
+            f"{what} names {label}, which several VMs of the backup match: web ({uuid(1)}), {name} ({uuid(2)}); "
+            "name each of them by its instance UUID"
+        ]
+        assert planned(documents, [vm(1)], vms=(uuid(1),), **given).faults == []
+        assert planned(documents, [vm(1)], **given).faults == [], "the others do not exist"
+
+
 @pytest.mark.parametrize(
     "password", ["5005", "vm-", "web", "old", "Appliance", "192.0.2", "True", "1", "50050d8f", "a"]
 )
