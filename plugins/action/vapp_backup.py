@@ -67,7 +67,8 @@ class ActionModule(ActionBase):
             result.update(
                 failed=True,
                 msg=f"{directory / vapp_backup.INDEX} exists, but is not an index of a backup of vApp options: "
-                f"{_printable.text(str(error))}. Nothing was written. Choose another directory, or move that file away.",
+                f"{_printable.text(str(error))}. Nothing was written. Choose another directory, or move that file "
+                "away.",
             )
         return result
 

@@ -361,9 +361,7 @@ def _listed_macs(found: document.Document | None) -> set[str]:
     return {mac.lower() for adapter in (found.adapters if found else ()) if (mac := adapter["mac"])}
 
 
-def _login(
-    entry: _inventory.Found, questions: Questions, shared: t.Collection[str], named: bool
-) -> GuestLogin | None:
+def _login(entry: _inventory.Found, questions: Questions, shared: t.Collection[str], named: bool) -> GuestLogin | None:
     """Return the guest login to probe a VM with; ``None``: it is not probed.
 
     :param shared: names that several VMs have.

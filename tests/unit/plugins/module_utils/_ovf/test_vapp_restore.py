@@ -430,10 +430,11 @@ def test_values_for_a_name_that_several_vms_have(name: str) -> None:
     for given in ({"map": {"vms": {label: {"hostname": "x"}}}}, {"secrets": {label: {"size": "given"}}}):
         plan = planned(documents, [vm(1), vm(2)], **given)
         what = "vapp_restore_map" if "map" in given else "vapp_restore_secrets"
-        assert plan.faults == [
+        (fault,) = plan.faults
+        assert fault == (
             f"{what} names {label}, which several VMs of the backup match: web ({uuid(1)}), {name} ({uuid(2)}); "
             "name each of them by its instance UUID"
-        ]
+        )
         assert planned(documents, [vm(1)], vms=(uuid(1),), **given).faults == []
         assert planned(documents, [vm(1)], **given).faults == [], "the others do not exist"
 
