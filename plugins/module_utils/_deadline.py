@@ -99,6 +99,7 @@ class Budget:
     def __init__(self, deadline: Deadline | None = None) -> None:
         self.deadline = deadline or Deadline(float("inf"))
         self._unanswered = 0
+        self._counting = threading.Lock()
         self._signal: str | None = None
         self._signalled = 0.0
         self._here = _Here()
@@ -185,7 +186,8 @@ class Budget:
         if self._left() > 0:
             return False
         if self._here.is_cleaning and self._here.logout_end is None:
-            self._unanswered += 1
+            with self._counting:
+                self._unanswered += 1
         return True
 
     def longest_wait(self, seconds: float) -> float:

@@ -46,6 +46,10 @@ UNREADABLE = (
 )
 """Exceptions that pyVmomi raises for an answer that it cannot read."""
 
+IDLE_CONNECTIONS = 1000
+"""The maximum number of idle connections to keep: all of them, since each new one costs a TLS handshake. There are as
+many as there were calls at a time."""
+
 RETRY_SECONDS = 5
 """Seconds between two attempts to connect to a vCenter that is starting."""
 
@@ -80,6 +84,7 @@ class Session:
         self.key = ""
         self._renewing = threading.Lock()
         self._stub: t.Any = None
+        self._cookie: str | None = None
         self.content: t.Any = None
         self.closing = contextlib.ExitStack()
         """What else to close with the session, before the logout."""
@@ -209,6 +214,8 @@ class Session:
         with self._renewing:
             if seen == self.logins:
                 self._renew()
+            else:  # pyVmomi takes any cookie, also that of the answer to a call which was sent before the login
+                self._stub.cookie = self._cookie
 
     def _renew(self) -> None:
         if self.logins > 1:
@@ -293,6 +300,7 @@ class Session:
                 why, remedy = "wrong user name or password", "Check username and password."
                 raise _errors.LoginFailed(_errors.sentence(what, why, remedy)) from None
             raise _errors.LoginFailed(_errors.sentence(what, fault.text)) from fault
+        self._cookie = getattr(self._stub, "cookie", None)
         self.logins += 1
 
 
@@ -319,7 +327,7 @@ def _stub(server: Server, budget: Budget) -> t.Any:
         raise _errors.TimedOut(f"The timeout of the task was reached before {server.hostname} could be reached.")
     with reaching(server, min(_connection.CONNECT_TIMEOUT, budget.deadline.seconds)):
         version = _newest_version(server, connection())
-        stub = _vmomi.SoapStubAdapter(host=server.hostname, port=server.port, version=version)
+        stub = _vmomi.SoapStubAdapter(host=server.hostname, port=server.port, version=version, poolSize=IDLE_CONNECTIONS)
     stub.scheme = connection
     stub.InvokeMethod = functools.partial(_invoke, server, stub.InvokeMethod)
     return stub

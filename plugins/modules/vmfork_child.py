@@ -295,7 +295,9 @@ options:
     type: int
     default: 300
   concurrency:
-    description: How many children can be between the request for their creation and their power-on at the same time.
+    description:
+      - How many children can be between the request for their creation and their power-on at the same time.
+      - Also how many requests are sent to vCenter in parallel, each over its own connection.
     type: int
     default: 16
   on_failure:

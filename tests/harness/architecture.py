@@ -29,7 +29,7 @@ LAYERS: Layers = (
     ("_guest", "_hidden_api"),
     ("_power", "_privileges"),
     ("_inventory", "_tasks"),
-    ("_http", "_properties"),
+    ("_http", "_parallel", "_properties"),
     ("_session",),
     ("_connection", "_devices", "_extra_config", "_types"),
     ("_deadline", "_vmomi"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class FakeVCenter:
         self.objects: dict[Any, dict[str, Any]] = {}
         self.calls: list[Call] = []
         self.now = 1000.0
+        self._answering = threading.RLock()
         self.held: set[str] = set()
         """Methods whose tasks do not end by themselves."""
         self.effects: dict[str, Callable[..., Any]] = {}
@@ -197,12 +199,15 @@ class FakeVCenter:
         """Answer a request, as pyVmomi's stub does."""
         method = info.wsdlName
         given = {parameter.name: value for parameter, value in zip(info.params, arguments, strict=True)}
-        self.calls.append(Call(method, target._GetMoId(), given))
+        with self._answering:
+            self.calls.append(Call(method, target._GetMoId(), given))
+            happen = self.at_call.pop(len(self.calls) - 1, lambda normally: normally())
 
         def answer() -> Any:
-            return self._answer(target, info, given)
+            with self._answering:
+                return self._answer(target, info, given)
 
-        return self.at_call.pop(len(self.calls) - 1, lambda normally: normally())(answer)
+        return happen(answer)
 
     def _answer(self, target: Any, info: Any, given: dict[str, Any]) -> Any:
         method = info.wsdlName

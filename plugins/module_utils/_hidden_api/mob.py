@@ -21,6 +21,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
+import threading
 import typing as t
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -61,6 +62,7 @@ class MobCaller:
         self._was_refused = False
         self._mishap: _errors.Error | None = None
         """Why the MOB cannot be used; not retried, since repeated failed logins may lock the user out."""
+        self._calling = threading.Lock()
         self._mob = f"The Managed Object Browser of {self._server.hostname}"
         session.closing.callback(self._log_out)
 
@@ -73,9 +75,12 @@ class MobCaller:
         :raises _errors.ConnectionFailed: the MOB cannot be used, and nothing was called.
         :raises _errors.ConnectionLost: no answer with the result of the call was received.
         """
+        with self._calling:  # the calls share a session, its cookies and a nonce
+            return self._call(vm, method, form_fields(method, arguments))
+
+    def _call(self, vm: t.Any, method: methods.Method, form: dict[str, str]) -> t.Any:
         if self._mishap is not None:
             raise self._mishap
-        form = form_fields(method, arguments)
         if not self.has_opened:
             self._open(vm, method)
         answer = self._send(vm, method, form)

@@ -11,6 +11,7 @@ CreateForkChild's spec. The type is registered with its public
 
 from __future__ import annotations
 
+import threading
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
@@ -117,21 +118,25 @@ def _method_info(method: methods.Method) -> t.Any:
     )
 
 
+_registering = threading.Lock()
+
+
 def _child_spec_type() -> t.Any:
-    try:
-        return VmomiSupport.GetVmodlType("vim.vm.CreateChildSpec")
-    except KeyError:
-        VmomiSupport.CreateDataType(
-            "vim.vm.CreateChildSpec",
-            "VirtualMachineCreateChildSpec",
-            "vmodl.DynamicData",
-            methods.VERSION,
-            [
-                (parameter.name, parameter.type, methods.VERSION, _flags(parameter))
-                for parameter in methods.CREATE_CHILD_SPEC
-            ],
-        )
-        return VmomiSupport.GetVmodlType("vim.vm.CreateChildSpec")
+    with _registering:
+        try:
+            return VmomiSupport.GetVmodlType("vim.vm.CreateChildSpec")
+        except KeyError:
+            VmomiSupport.CreateDataType(
+                "vim.vm.CreateChildSpec",
+                "VirtualMachineCreateChildSpec",
+                "vmodl.DynamicData",
+                methods.VERSION,
+                [
+                    (parameter.name, parameter.type, methods.VERSION, _flags(parameter))
+                    for parameter in methods.CREATE_CHILD_SPEC
+                ],
+            )
+            return VmomiSupport.GetVmodlType("vim.vm.CreateChildSpec")
 
 
 def _flags(parameter: methods.Parameter) -> int:

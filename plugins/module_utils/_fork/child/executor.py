@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Carry out the requests of ``transitions.py`` for many children in parallel.
 
-Private to the collection. Requests start tasks and return immediately. One
-filter reports the end of every task and all property changes of every child.
-No call is repeated before its effect was checked.
+Private to the collection. Requests start tasks and return immediately; they
+are sent in parallel. One filter reports the end of every task and all property
+changes of every child. No call is repeated before its effect was checked.
+
+One thread owns the state of all children: it takes the answers to what was
+sent, and asks for updates when every request is answered.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
     _extra_config,
     _inventory,
+    _parallel,
     _properties,
     _tasks,
 )
@@ -55,7 +59,8 @@ _MAY_BE_THERE = "It may exist anyway. Check in vCenter."
 class Executor:
     """Brings children to their goal.
 
-    :param concurrency: the maximum number of children between the request for their creation and their running.
+    :param concurrency: the maximum number of children between the request for their creation and their running, and of
+        requests at a time.
     :param before: the existing VMs: none of them is a new child.
     :param address_timeout: in seconds; see :data:`ADDRESS_SECONDS`.
     """
@@ -79,13 +84,14 @@ class Executor:
         self._address_timeout = address_timeout
         self._children: dict[str, Child] = {}
         self._waiting: deque[tuple[str, Request]] = deque()
+        self._calls: _parallel.ParallelCalls[tuple[str, Request]] = _parallel.ParallelCalls(self._session, concurrency)
         self._tasks: dict[t.Any, str] = {}
         self._vms: dict[t.Any, str] = {}
         self._known: dict[t.Any, dict[str, t.Any]] = {}
         self._started: dict[str, float] = {}
         self._lost: set[str] = set()
         self._present: tuple[str, Request] | None = None
-        """The request that is being sent, or whose result is being processed."""
+        """The request whose answer or result is being processed."""
         self._is_overdue = False
         self._overtime = contextlib.ExitStack()
         self._settling: dict[str, Deadline] = {}
@@ -110,12 +116,7 @@ class Executor:
                     self._vms[child.vm] = child.name
                 self._take((child, request))
             try:
-                while not self._all_finished:
-                    if self._deadline.passed:
-                        self._give_up()
-                    self._submit_waiting()
-                    self._report()
-                    self._look(watch)
+                self._work(watch)
             except _errors.Error as error:
                 if not isinstance(error, (_errors.ConnectionFailed, _errors.TimedOut)):  # then nothing can be sent
                     self._record_and_clear()
@@ -127,6 +128,18 @@ class Executor:
                 self._close_up(watch, trouble)
                 raise
         return list(self._children.values())
+
+    def _work(self, watch: _properties.Watch) -> None:
+        """Send what can be sent, and process what comes back, until every child is finished."""
+        while not self._all_finished:
+            if self._deadline.passed and not self._calls.pending:
+                self._give_up()
+            self._submit_waiting()
+            self._report()
+            if self._calls.pending:
+                self._take_answer()
+            else:
+                self._look(watch)
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -324,27 +337,30 @@ class Executor:
         """Record the children and clear their secrets when something else ends the task, such as a signal."""
         try:
             watch.start_over()  # otherwise updates that were not processed would be lost
-            if self._present is not None:
-                self._resume_present(trouble)
+            self._settle_requests(trouble)
             if not self._is_overdue:
                 self._give_up()
-            while not self._all_finished:
-                if self._deadline.passed:
-                    self._give_up()
-                self._submit_waiting()
-                self._look(watch)
+            self._work(watch)
         except Exception:  # noqa: BLE001, the first exception is the one that is reported
             self._record_and_clear()
 
-    def _resume_present(self, trouble: BaseException) -> None:
-        """Check the effect of the request that was interrupted: it may have been carried out."""
-        name, request = t.cast(t.Tuple[str, Request], self._present)  # noqa: UP006, for Python 3.8
+    def _settle_requests(self, trouble: BaseException) -> None:
+        """Find out which of the requests that were sent were carried out. A signal ends them without an answer."""
+        deadline = self._deadline
+        with self._session.clean_up(LOOK_SECONDS) as self._deadline:
+            if self._present is not None:
+                self._resume(*self._present, trouble)
+            while self._calls.pending:
+                self._take_answer()
+        self._deadline = deadline
+
+    def _resume(self, name: str, request: Request, trouble: BaseException) -> None:
+        """Check the effect of a request whose processing was interrupted."""
         self._present = None
         if name in self._tasks.values() or (name, request) in self._waiting or self._children[name].is_finished:
             return
         if request in (Request.CREATE, Request.POWER_ON):
-            with self._session.clean_up(LOOK_SECONDS) as self._deadline:
-                self._look_after_lost_answer(name, request, _errors.ConnectionLost(str(trouble)))
+            self._look_after_lost_answer(name, request, _errors.ConnectionLost(str(trouble)))
         else:
             self._waiting.append((name, request))  # carrying it out twice does no harm
 
@@ -363,7 +379,7 @@ class Executor:
 
     def _break_off(self, sentence: str) -> None:
         """Fail the unfinished children because the connection was lost. What is known about them is kept."""
-        under_way = set(self._tasks.values())
+        under_way = {*self._tasks.values(), *(name for name, _request in self._calls.pending)}
         for name, child in self._children.items():
             if not child.is_finished:
                 changed = child.changed or name in under_way
@@ -392,7 +408,7 @@ class Executor:
         return sum(1 for child in self._children.values() if child.step in busy) - queued
 
     def _submit_waiting(self) -> None:
-        while not self._deadline.passed and (free := self._next_free()) is not None:
+        while not self._deadline.passed and self._calls.has_room and (free := self._next_free()) is not None:
             self._waiting.remove(free)
             self._submit(*free)
 
@@ -411,13 +427,21 @@ class Executor:
             self._carried_out(name)
             self._apply(name, transitions.Succeeded(by_us=False))
             return
+        self._calls.start((name, request), functools.partial(self._session_call, child, request))
+
+    def _take_answer(self) -> None:
+        """Wait for the answer to a request, and process it."""
+        (name, request), answer = self._calls.take()
         self._present = (name, request)
         try:
-            self._tasks[self._session_call(child, request)] = name
+            self._tasks[answer.get()] = name
         except _errors.ConnectionLost as error:
             self._look_after_lost_answer(name, request, error)
         except _errors.Error as trouble:
-            self._refused(name, request, _errors.failure(f"{request.value} {name}", trouble))
+            if isinstance(trouble, _errors.TimedOut) and self._session.budget.signal and not self._is_overdue:
+                self._waiting.append((name, request))  # the signal came before it was sent
+            else:
+                self._refused(name, request, _errors.failure(f"{request.value} {name}", trouble))
         self._present = None
 
     def _look_for_effect(self, task: t.Any) -> None:
@@ -440,7 +464,7 @@ class Executor:
             self._apply(name, transitions.Failed(sentence, goes_on=True))
 
     def _session_call(self, child: Child, request: Request) -> t.Any:
-        """Start the task of a request."""
+        """Start the task of a request. Runs in a thread of its own."""
         if request is Request.CREATE:
             return self._parent.engine.create(self._parent.vm, creation(child, self._placement))
         if request is Request.POWER_ON:

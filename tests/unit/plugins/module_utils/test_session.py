@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,3 +66,38 @@ def test_interrupted_logout(failure: type[BaseException]) -> None:
     except KeyboardInterrupt:
         done.append("raised")
     assert done == ["logged out", "dropped", *["raised"] * (failure is KeyboardInterrupt)]
+
+
+def test_late_answer_of_the_ended_session() -> None:
+    """A request without a session is answered with a cookie of its own, which must not replace that of the login."""
+    sent, late = threading.Event(), threading.Event()
+
+    class Stub:
+        cookie = "old"
+
+        def SetSessionId(self, _session_id: str) -> None:  # noqa: N802, pyVmomi's name
+            self.cookie = ""
+
+    def login(*_given: object) -> Any:
+        stub.cookie = "new"
+        return SimpleNamespace(key="key")
+
+    def call() -> str:
+        if stub.cookie != "new":
+            sent.set()
+            late.wait(30)
+            stub.cookie = "nobody's"
+            raise vim.fault.NotAuthenticated
+        return "answer"
+
+    session = Session(Server("vcenter", "user", "password"))
+    session._stub = stub = Stub()
+    session.content = SimpleNamespace(sessionManager=SimpleNamespace(Login=login))
+    session.logins = 1
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(session.call, call)
+        sent.wait(30)
+        session.renew(1)  # another thread logs in before the answer arrives
+        late.set()
+        assert answer.result(30) == "answer"
+    assert (session.logins, stub.cookie) == (2, "new")

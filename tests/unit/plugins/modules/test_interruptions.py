@@ -14,6 +14,8 @@ import io
 import json
 import re
 import signal
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -358,16 +360,23 @@ JOBS = {
 def before_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
     """Raise a signal after the request was carried out or its task has started, before the answer."""
     answer = normally()
-    signal.raise_signal(signal.SIGTERM)
+    send_signal(bed)
     bed.vcenter.budget.left()  # the connection raises it while it waits for the answer
     return answer
 
 
-def with_answer(_bed: Bed, normally: Callable[[], Any]) -> Any:
+def with_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
     """Raise a signal after the answer, before the next request is sent."""
     answer = normally()
-    signal.raise_signal(signal.SIGTERM)
+    send_signal(bed)
     return answer
+
+
+def send_signal(bed: Bed) -> None:
+    """Send a signal, which the main thread notes."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    while bed.vcenter.budget.signal is None:
+        time.sleep(0.001)
 
 
 def lost_request(_bed: Bed, _normally: Callable[[], Any]) -> Any:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from http.client import HTTPMessage
 from types import SimpleNamespace
@@ -106,6 +108,26 @@ def test_task_belongs_to_the_session(session: Server6) -> None:
     task = enable(session, FORM, answer(pages.task()))
     assert isinstance(task, vim.Task)
     assert task._GetStub() is session.object(vim.Task, "x")._GetStub()
+
+
+def test_calls_from_several_threads(session: Server6, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are sent one after another in one session."""
+    session.answers = [FORM, *(answer(pages.task(f"task-{number}")) for number in range(4))]
+    busy, others = threading.Lock(), threading.Event()
+
+    def ask(*given: Any) -> _http.Answer:
+        assert busy.acquire(blocking=False), "another request has no answer yet"
+        others.wait(0.2)  # time for another thread to send, too
+        result = session.ask(*given)
+        busy.release()
+        return result
+
+    monkeypatch.setattr(_http, "ask", ask)
+    caller, vm = MobCaller(session), vim.VirtualMachine("vm-12")
+    with ThreadPoolExecutor(4) as pool:
+        tasks = list(pool.map(lambda _number: caller.call(vm, methods.DISABLE_FORK_PARENT), range(4)))
+    assert sorted(task._GetMoId() for task in tasks) == [f"task-{number}" for number in range(4)]
+    assert session.verbs == ["GET", *["POST"] * 4]
 
 
 def test_no_logout_without_a_call(session: Server6) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placeme
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._parallel import ParallelCalls
 
 INSTANT_CLONE, VMFORK = "InstantClone_Task", "CreateForkChild_Task"
 ENGINES = [pytest.param("8.0.3.0", INSTANT_CLONE, id="instant_clone"), pytest.param("6.5", VMFORK, id="vmfork")]
@@ -121,6 +123,98 @@ def test_failed_child_frees_its_slot(bed: Bed) -> None:
     children = bed.create_children("a", "b", "c", concurrency=1)
     assert [child.step for child in children] == [Step.FAILED, Step.FAILED, Step.DONE]
     assert [child.changed for child in children] == [False, False, True]
+
+
+class Overlap:
+    """Holds the answers to a method back until this number of requests wait for them.
+
+    :ivar most: the largest number of requests without an answer.
+    """
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, requests: int) -> None:
+        together = threading.Barrier(requests)
+        self.most = 0
+        invoke, take = vcenter.InvokeMethod, ParallelCalls.take
+
+        def held(target: Any, info: Any, arguments: Any) -> Any:
+            if info.wsdlName == method:
+                together.wait(30)
+            return invoke(target, info, arguments)
+
+        def counted(calls: ParallelCalls[Any]) -> Any:
+            self.most = max(self.most, len(calls.pending))
+            return take(calls)
+
+        monkeypatch.setattr(vcenter, "InvokeMethod", held)
+        monkeypatch.setattr(ParallelCalls, "take", counted)
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_creations_are_requested_in_parallel(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    overlap = Overlap(vcenter, monkeypatch, create, 4)
+    children = bed.create_children("a", "b", "c", "d", concurrency=4)
+    assert [(child.step, child.error) for child in children] == [(Step.DONE, None)] * 4
+    assert overlap.most == 4
+
+
+def test_concurrency_is_the_limit_of_requests_of_all_kinds(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = [resumed(bed, recorded(bed, name)) for name in "abcdef"]
+    overlap = Overlap(bed.vcenter, monkeypatch, "PowerOnVM_Task", 3)
+    children = bed.run(begun, concurrency=3)
+    assert [(child.step, child.error) for child in children] == [(Step.DONE, None)] * 6
+    assert overlap.most == 3
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_answers_lost_together(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, carried_out: bool
+) -> None:
+    """The effect of each request is checked; those that were not carried out are repeated."""
+    bed = Bed(vcenter, monkeypatch, version)
+    names = [f"web-{number}" for number in range(8)]
+    for _name in names:
+        vcenter.lose_answer(create, carried_out=carried_out)
+    children = bed.create_children(*names)
+    assert [(child.step, child.error) for child in children] == [(Step.DONE, None)] * 8
+    assert vcenter.count(create) == (8 if carried_out else 16)
+    assert sorted(child.vm._GetMoId() for child in children) == sorted(vcenter.named(n)[0]._GetMoId() for n in names)
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_signal_while_requests_wait_for_their_answers(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, carried_out: bool
+) -> None:
+    """What was carried out is found and recorded; nothing is requested after the signal."""
+    bed = Bed(vcenter, monkeypatch, version)
+    names = [f"web-{number}" for number in range(6)]
+    for _name in names:
+        vcenter.lose_answer(create, carried_out=carried_out)
+    overlap = Overlap(vcenter, monkeypatch, create, 3)
+    original = vcenter.InvokeMethod
+
+    def signalled(target: Any, info: Any, arguments: Any) -> Any:
+        try:
+            return original(target, info, arguments)
+        except ConnectionResetError:
+            bed.session.budget.interrupt("SIGTERM")
+            raise
+
+    monkeypatch.setattr(vcenter, "InvokeMethod", signalled)
+    children = bed.create_children(*names, concurrency=3, secret_config_params=SECRET)
+    assert overlap.most == vcenter.count(create) == 3
+    assert bed.session.budget.signal == "SIGTERM"
+    for child in children:
+        assert (child.step, "received SIGTERM" in (child.error or "")) == (Step.FAILED, True)
+    assert [child.changed for child in children] == [carried_out] * 3 + [False] * 3
+    for child in children[: 3 if carried_out else 0]:
+        (vm,) = vcenter.named(child.name)
+        assert identity.RECORD_KEY in vcenter.keys(vm)
+        assert not [value for value in vcenter.keys(vm).values() if value in SECRET.values()]
 
 
 # --- lost answers -----------------------------------------------------------------------------------------------------
