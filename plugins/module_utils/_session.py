@@ -327,7 +327,9 @@ def _stub(server: Server, budget: Budget) -> t.Any:
         raise _errors.TimedOut(f"The timeout of the task was reached before {server.hostname} could be reached.")
     with reaching(server, min(_connection.CONNECT_TIMEOUT, budget.deadline.seconds)):
         version = _newest_version(server, connection())
-        stub = _vmomi.SoapStubAdapter(host=server.hostname, port=server.port, version=version, poolSize=IDLE_CONNECTIONS)
+        stub = _vmomi.SoapStubAdapter(
+            host=server.hostname, port=server.port, version=version, poolSize=IDLE_CONNECTIONS
+        )
     stub.scheme = connection
     stub.InvokeMethod = functools.partial(_invoke, server, stub.InvokeMethod)
     return stub

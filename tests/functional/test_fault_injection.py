@@ -166,7 +166,7 @@ def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
         made = quiesced.fork("web-01", "web-02")
     assert made["summary"]["created"] == 2
     assert calls["Login"] == quiesced.engine.logins + 1
-    assert calls[quiesced.engine.create] <= 3
+    assert calls[quiesced.engine.create] <= 4  # both children may be requested before the session ends
     assert calls["Logout"] == quiesced.engine.logins
 
 

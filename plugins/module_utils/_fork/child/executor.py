@@ -24,6 +24,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _extra_config,
     _inventory,
     _parallel,
+    _power,
     _properties,
     _tasks,
 )
@@ -221,6 +222,9 @@ class Executor:
                 self._created(name, None, error.sentence)  # the request with the lost answer may have created it
             else:
                 self._look_at_rival(name, error)
+        elif request is Request.POWER_ON and error.fault == "InvalidPowerState" and self._has_been_started(name):
+            self._carried_out(name)
+            self._apply(name, transitions.Succeeded(by_us=False))
         else:
             self._apply(name, transitions.Failed(error.sentence, error.fault))
 
@@ -491,11 +495,9 @@ class Executor:
             if vm is not None:
                 self._created(name, vm)
                 return
-        elif request is Request.POWER_ON:
-            now = _properties.read(self._session, [vm], ["runtime.powerState"])
-            if any(str(values.get("runtime.powerState")) == "poweredOn" for values in now.values()):
-                self._apply(name, transitions.Succeeded())
-                return
+        elif request is Request.POWER_ON and self._is_on(name):
+            self._apply(name, transitions.Succeeded())
+            return
         if not ended or name in self._lost:
             clause = error.sentence.rstrip(".")
             sentence = _errors.sentence(f"{request.value} {name}", clause, "" if ended else _MAY_BE_DONE)
@@ -503,6 +505,17 @@ class Executor:
             return
         self._lost.add(name)
         self._waiting.append((name, request))
+
+    def _is_on(self, name: str) -> bool:
+        """Return whether a child is powered on, according to the server."""
+        now = _properties.read(self._session, [self._children[name].vm], ["runtime.powerState"])
+        return any(_power.is_on(values) for values in now.values())
+
+    def _has_been_started(self, name: str) -> bool:
+        """Return whether somebody else, such as another run, has powered a child on; false after an error."""
+        with contextlib.suppress(_errors.Error):
+            return self._is_on(name)
+        return False
 
     def _find_created(self, name: str) -> t.Any:
         """Return the VM of a child that was created, according to the server; ``None`` if there is none."""

@@ -59,12 +59,16 @@ def test_children(
     began = vcenter.now
     vcenter.fall_silent(create, carried_out, after=answered)
     names = [f"web-{number:02}" for number in range(40)]
-    children = bed.create_children(*names, seconds=SECONDS, concurrency=CONCURRENCY, secret_config_params={"token": "a-long-secret"})
+    children = bed.create_children(
+        *names, seconds=SECONDS, concurrency=CONCURRENCY, secret_config_params={"token": "a-long-secret"}
+    )
     finish(vcenter, bed.session, began)
     assert answered < vcenter.count(create) <= answered + CONCURRENCY
     assert sum(child.changed for child in children) == vcenter.count(create)
     assert all(child.error for child in children)
-    lost = [child for child in children if "did not answer a call within the 10 seconds of the task" in str(child.error)]
+    lost = [
+        child for child in children if "did not answer a call within the 10 seconds of the task" in str(child.error)
+    ]
     assert len(lost) == vcenter.count(create) - answered
     assert all("may have been" in str(child.error) for child in lost)
     silent = vcenter.calls[[call.method for call in vcenter.calls].index(create) + answered + 1 :]

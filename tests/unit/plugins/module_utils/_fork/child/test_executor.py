@@ -470,6 +470,21 @@ def test_lost_answer_to_a_power_on(bed: Bed, carried_out: bool, calls: int) -> N
     assert (bed.vcenter.state(vm), bed.vcenter.count("PowerOnVM_Task")) == (ON, calls)
 
 
+@pytest.mark.parametrize("state", [ON, OFF])
+@pytest.mark.parametrize("refusal", ["of the call", "of the task"])
+def test_power_on_by_another_client_at_the_same_moment(bed: Bed, state: str, refusal: str) -> None:
+    """It is done, but not by us. If the child is off, the refusal is a failure."""
+    vm = recorded(bed)
+    bed.vcenter.effects["PowerOnVM_Task"] = switch = lambda vm, **_given: bed.vcenter._switch(vm, ON)
+    getattr(bed.vcenter, "refuse" if refusal == "of the call" else "fail")(
+        "PowerOnVM_Task", vim.fault.InvalidPowerState(msg="No.")
+    )
+    bed.vcenter.at_call[len(bed.vcenter.calls)] = lambda answer: (state == ON and switch(vm), answer())[1]
+    (child,) = bed.run([resumed(bed, vm)])
+    assert (child.step, child.changed) == (Step.DONE if state == ON else Step.FAILED, False)
+    assert bed.vcenter.count("PowerOnVM_Task") == 1
+
+
 # --- nothing is left behind -------------------------------------------------------------------------------------------
 
 
