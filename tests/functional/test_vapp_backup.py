@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import re
+import select
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from harness.simulator import Simulator
 from pyVmomi import vim
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RECONFIGURE = "ReconfigVM_Task"
 LICENSE = "vmforktest-license-0123456789"
 PASSWORD = "vmforktest-password-0123456789"
 VAULT_PASSWORD = "vmforktest-vault-0123456789"
@@ -269,15 +272,22 @@ def test_files_that_cannot_be_replaced(place: Estate, directory: pathlib.Path) -
     assert "it has version \\x1b[2J, but only version 1 is supported" in back_up(place, directory)["msg"]
 
 
-def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: str) -> tuple[int, str]:
-    """Run the playbook, and return its exit code and its output."""
+def restore_command(place: Estate, directory: pathlib.Path, names: list[str]) -> dict[str, Any]:
+    """Return the command of the playbook and its environment, as arguments of subprocess."""
     environment = {**os.environ, **place.vcenter.simulator.environment}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")
     given = {"vapp_backup_directory": str(directory), "vapp_restore_confirm": names}
-    ended = subprocess.run(
-        ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(given), *vault],
-        capture_output=True, text=True, env=environment, timeout=SECONDS, check=False,
-    )  # fmt: skip
+    return {
+        "args": ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(given)],
+        "env": environment,
+    }
+
+
+def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: str) -> tuple[int, str]:
+    """Run the playbook, and return its exit code and its output."""
+    command = restore_command(place, directory, names)
+    command["args"] += vault
+    ended = subprocess.run(**command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert LICENSE not in ended.stdout + ended.stderr
     return ended.returncode, ended.stdout
 
@@ -313,7 +323,7 @@ def test_restored_from_a_backup(
         code, output = restore(place, directory, names, *vault[:2])
     assert code == 2
     assert "cannot be decrypted with the vault passwords of this run. Provide the vault password of the" in output
-    assert "ReconfigVM_Task" not in calls
+    assert RECONFIGURE not in calls
     code, output = restore(place, directory, names, *vault)
     assert code == 0, output
     assert re.search(r"moved +restored +UUID +its", output), output
@@ -323,3 +333,26 @@ def test_restored_from_a_backup(
     assert {name: files(directory)[name] for name in kept} == {name: before[name] for name in kept}
     again = content(directory, made[2])
     assert again["properties"][0] == json.loads(before[left])["properties"][0]
+
+
+def test_run_that_is_killed_writes_no_further_vm(place: Estate, directory: pathlib.Path) -> None:
+    """Ansible's process for the task outlives ansible-playbook, and would go on with the loop."""
+    names = [f"killed-{number}" for number in range(3)]
+    made = [place.appliance(name) for name in names]
+    back_up(place, directory)
+    for vm in made:
+        place.vcenter.ok("vm_vapp_options", moid=vm.moid, enabled=False, force=True)
+    ended, inherited = os.pipe()
+    with subprocess.Popen(
+        **restore_command(place, directory, names),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[inherited],
+    ) as playbook:
+        os.close(inherited)
+        with place.vcenter.at_call(RECONFIGURE, playbook.kill):
+            assert playbook.wait(SECONDS) == -signal.SIGKILL
+    with os.fdopen(ended, "rb") as stream:
+        assert select.select([stream], [], [], SECONDS)[0]
+        assert stream.read() == b"", "all processes of the run have ended"
+    assert [vm.mo.config.vAppConfig is not None for vm in made] == [True, False, False]

@@ -34,6 +34,7 @@ def options(*properties: Any, **fields: Any) -> Any:
     )
 
 
+ZONES = ", ".join(f'"Zone/{number}"' for number in range(500))
 SHAPES: dict[str, Any] = {
     "nothing in it": options(),
     "classes and instances": options(
@@ -88,6 +89,54 @@ SHAPES: dict[str, Any] = {
         prop(1, "a", label="x\r\ny", description="a\rb", value="a\nb"),
         eula=["line\r\nline\rline"],
         ovfSection=[vim.vApp.OvfSectionInfo(key=1, namespace="urn:a", type="A", contents="<a>\r\n</a>")],
+    ),
+    # Structures of published descriptors and scripts: CoprHD, Proxmox VE, ASCETIC, VMware's vService extension.
+    "hundreds of allowed values": options(
+        prop(1, "timezone", classId="system", type=f"string[{ZONES}]", defaultValue="Zone/7", value="Zone/499"),
+        prop(2, "ipv40", classId="network", instanceId="SetupVM", type="ip", value="192.0.2.5"),
+        prop(3, "vmname", classId="vm", defaultValue="SetupVM", userConfigurable=False),
+        product=[product(1, classId="vm"), product(2, classId="network", instanceId="SetupVM")],
+        ovfEnvironmentTransport=["iso", "com.vmware.guestInfo"],
+    ),
+    "version of several lines": options(
+        product=[
+            product(1, classId="com.proxmox.exported.vm", instanceId="100", fullVersion="pve: 8.2\n\tkernel: 6.8\n")
+        ],
+        ovfEnvironmentTransport=[],
+    ),
+    "numbers at their limits": options(
+        prop(1, "a", classId="eu.ascetic.vm", type="int(0..18446744073709551615)", value="18446744073709551615"),
+        prop(2, "b", classId="eu.ascetic.vm", type="int(-9223372036854775808..0)", value="-9223372036854775808"),
+        prop(3, "c", classId="eu.ascetic.vm", type="real", value="1e3"),
+    ),
+    "section of vSphere": options(
+        ovfSection=[
+            vim.vApp.OvfSectionInfo(
+                key=1,
+                namespace="http://www.vmware.com/schema/ovf",
+                type="vServiceDependencySection",
+                contents='<vmw:Type xmlns:vmw="http://www.vmware.com/schema/ovf">com.vmware.vservice.extension</vmw:Type>',
+            )
+        ]
+    ),
+    "texts that YAML, Jinja or XML would change": options(
+        *(
+            prop(number, f"{{{{{number}}}}}", value=text, label=text, description=text)
+            for number, text in enumerate(
+                [
+                    *("yes", "null", "~", "1e3", "0x10", "0o17", "0755", "12:30:45", "2026-01-02", "x  ", "\tx\t"),
+                    *(
+                        "\n\nx\n\n",
+                        "{{ lookup('pipe', 'id') }}",
+                        "{% raw %}",
+                        "]]>&amp;<![CDATA[x]]>",
+                        "e\u0301",
+                        "\u202e",
+                    ),
+                    "ß" * 32767,
+                ]
+            )
+        )
     ),
     "foreign transport": options(ovfEnvironmentTransport=["ISO,com.vmware.guestInfo"]),
 }
