@@ -329,19 +329,15 @@ not_restored:
   elements: str
 """
 
-import dataclasses
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
-    configured,
-    diagnosis,
     examine,
     masking,
-    vapp_export,
     vapp_request,
+    vapp_result,
     vapp_write,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -364,122 +360,22 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             "vCenter keeps vApp options. Set hostname to the vCenter."
         )
     writer = vapp_write.VappWriter(session, session.deadline, found.vm, found.name, request)
-    examined = _examine(session, found)
-    shown = _Shown(request, examined)
-    try:
-        if writer.change.changes and task.check_mode:
-            writer.check()
-        elif writer.change.changes:
-            writer.write()
-    except (_errors.Error, _errors.Interrupted) as error:
-        after = shown.facts(writer.after)
-        error.details.update(
-            changed=writer.is_written, before=shown.facts(writer.before), after=after, export=_export(writer, examined)
-        )
-        error.sentence = shown.sentence(error.sentence, [writer.before, writer.change.after])
-        error.args = (error.sentence,)
-        raise
-    changed = writer.change.changes
+    selection = _inventory.Selection(moid=[found.moid])
+    result = vapp_result.write(
+        writer, examine.examine(session, session.deadline, selection, QUESTIONS)[0], task.check_mode
+    )
     for caution in writer.change.cautions:
         task.warn(caution)
-    before = shown.facts(writer.before)
-    after = shown.facts(writer.change.after if task.check_mode and changed else writer.after)
-    reason = _reason(found.name, writer, examined)
-    return {
-        "changed": changed,
-        "before": before,
-        "after": after,
-        "needs_power_cycle": bool(reason),
-        "power_cycle_reason": reason,
-        "skipped": writer.change.skipped,
-        "secrets_written": writer.change.secrets_written,
-        "secrets_kept": writer.change.secrets_kept,
-        "not_restored": writer.change.not_restored,
-        "export": _export(writer, examined),
-        "diff": {
-            "before": _comparable(before, []),
-            "after": _comparable(after, [*writer.change.secrets_written, *writer.change.values_written]),
-        },
-    }
-
-
-class _Shown:
-    """Create the return values of vApp options, with secrets masked."""
-
-    def __init__(self, request: vapp_request.Request, examined: examine.Examined) -> None:
-        self._request = request
-        self._mask = masking.Mask()
-        self._around = [(vapp.get("name", ""), vapp.get("vAppConfig")) for vapp in examined.found.vapps]
-        self._is_on = examined.evidence.power_state == "poweredOn"
-
-    def facts(self, info: t.Any) -> dict[str, t.Any]:
-        """Return vApp options as C(configured) of vm_ovfenv_info."""
-        return configured.facts(self._read(info), self._mask)
-
-    def sentence(self, text: str, options: t.Iterable[t.Any]) -> str:
-        """Return an error without secrets: vCenter may repeat refused values, including those that an edit carries."""
-        secret = [prop for info in options for prop in self._read(info).properties if prop.secret]
-        keys = {prop.key for prop in secret}
-        values = [value for prop in secret for value in (prop.value, prop.default)]
-        values += [
-            value for prop in self._request.properties if prop.key in keys for value in (prop.value, prop.default)
-        ]
-        return masking.without(text, [str(value) for value in values if value])
-
-    def _read(self, info: t.Any) -> configured.Configured:
-        options = configured.read(info, self._around, running=self._is_on, mask=self._mask)
-        properties = tuple(
-            dataclasses.replace(prop, secret=True) if prop.key in self._request.secret_keys else prop
-            for prop in options.properties
+    if writer.change.not_restored:
+        task.warn(
+            f"Secrets of VM {found.name} were not restored, because the document does not contain them: "
+            f"{', '.join(writer.change.not_restored)}. Set those of properties in secret_values."
         )
-        return dataclasses.replace(options, properties=properties)
+    return result
 
 
-def _examine(session: Session, found: _inventory.Found) -> examine.Examined:
-    """Return what is known about the VM's OVF environment, without a guest probe."""
-    questions = examine.Questions(
-        forked_from=identity.forked_from, fork_paths=(identity.RECORD_PATH,), mask=masking.Mask()
-    )
-    return examine.examine(session, session.deadline, _inventory.Selection(moid=[found.moid]), questions)[0]
-
-
-def _export(writer: vapp_write.VappWriter, examined: examine.Examined) -> dict[str, t.Any] | None:
-    """Return the vApp options that are removed as a document; ``None`` when none are."""
-    if not writer.change.removes_all:
-        return None
-    return vapp_export.document(examined.found.name, examined.found.values, writer.before)
-
-
-def _reason(name: str, writer: vapp_write.VappWriter, examined: examine.Examined) -> str:
-    """Return why the guest needs a power cycle to have these vApp options; empty: it does not."""
-    if examined.evidence.power_state == "suspended" and writer.change.delivered and writer.change.changes:
-        return (
-            f"VM {name} is suspended. After it is resumed, its guest has the vApp options of the last power-on until "
-            "vCenter powers the VM off and on."
-        )
-    if not writer.is_on:
-        return ""
-    verdict = examined.diagnosis
-    if writer.change.delivered and writer.change.changes:
-        reason = (
-            f"VM {name} is powered on. Its guest has the vApp options of the last power-on until vCenter powers the "
-            "VM off and on."
-        )
-        if examined.evidence.forked_from is not None:
-            reason += " It is a fork or an Instant Clone. A power cycle destroys its memory state."
-        return reason
-    return verdict.message if diagnosis.needs_power_cycle(verdict) else ""
-
-
-def _comparable(facts: dict[str, t.Any], written: t.Collection[str]) -> dict[str, t.Any]:
-    """Return vApp options for a diff, with properties by key; written secrets differ from those before."""
-    properties = {}
-    for entry in facts["properties"]:
-        names = ("value", "default", "type", "category", "label", "user_configurable")
-        properties[entry["key"]] = {name: entry[name] for name in names}
-        if entry["key"] in written and entry["value"] in (None, MASK):
-            properties[entry["key"]]["value"] = f"{MASK} (written)"
-    return {**facts, "properties": properties}
+QUESTIONS = examine.Questions(forked_from=identity.forked_from, fork_paths=(identity.RECORD_PATH,), mask=masking.Mask())
+"""What to examine of a VM: no guest probe."""
 
 
 def parse(params: _arguments.Params) -> Request:

@@ -161,11 +161,18 @@ def _of_vm(given: t.Mapping[LoginKey, Given], vm: _inventory.Found, shared: t.Co
 
 
 def examine(
-    session: Session, deadline: Deadline, selection: _inventory.Selection, questions: Questions
+    session: Session,
+    deadline: Deadline,
+    selection: _inventory.Selection,
+    questions: Questions,
+    absent: list[str] | None = None,
 ) -> list[Examined]:
-    """Examine every VM of a selection, and return them sorted by name."""
+    """Examine every VM of a selection, and return them sorted by name.
+
+    :param absent: receives the named VMs that do not exist, as of :func:`_inventory.find_vms`.
+    """
     session.progress.show("reading VMs and events")
-    found = _inventory.find_vms(session, selection, PATHS)
+    found = _inventory.find_vms(session, selection, PATHS, absent)
     hosts = _hosts(session, found)
     shared = shared_names(found)
     logins = {entry.moid: _login(entry, questions, shared, named=not selection.is_scope) for entry in found}

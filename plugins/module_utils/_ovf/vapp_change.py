@@ -218,11 +218,6 @@ class _Planner:
                 f"user-configurable and vCenter does not accept values for them: {', '.join(result.added_fixed)}. The "
                 "guest receives the same values."
             )
-        if result.not_restored:
-            result.cautions.append(
-                f"Secrets of VM {name} were not restored, because the document does not contain them: "
-                f"{', '.join(result.not_restored)}. Set those of properties in secret_values."
-            )
         if result.delivered and not [
             transport for transport in result.after.ovfEnvironmentTransport or [] if transport
         ]:

@@ -215,6 +215,40 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     )
 
 
+def restore(
+    document: t.Any,
+    secret_values: t.Mapping[str, t.Any],
+    keys: t.Collection[str],
+    *,
+    overwrite: bool,
+    force: bool,
+    update_secrets: str,
+) -> Request:
+    """Return the request to restore a document, without other options of a task.
+
+    :param keys: full keys of the properties to restore, if the document has them; empty: everything.
+    :raises _errors.BadInput: the document cannot be restored.
+    """
+    known = [] if vapp_export.faults(document) else [_key_of(entry) for entry in document["properties"]]
+    given = {
+        "restore_from": document,
+        "restore_keys": [key for key in keys if key in known] if keys else None,
+        "secret_values": secret_values or None,
+        "overwrite": overwrite,
+        "force": force,
+        "update_secrets": update_secrets,
+    }
+    return read({**_NOTHING, **given})
+
+
+_NOTHING = {
+    **dict.fromkeys(("enabled", "properties", "values", "transport", "ip_allocation")),
+    "unknown": "fail",
+    "not_user_configurable": "fail",
+    "exact": False,
+}
+
+
 def _key_of(entry: t.Mapping[str, t.Any]) -> str:
     """Return the full key of a property of a document."""
     return full_key((entry["class_id"], entry["id"], entry["instance_id"]))

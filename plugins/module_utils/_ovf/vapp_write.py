@@ -25,6 +25,7 @@ PATHS = ("config.vAppConfig", CHANGE_VERSION, "runtime.powerState", "config.temp
 class VappWriter:
     """The vApp options of one VM, before and after.
 
+    :ivar request: what was requested.
     :ivar before: ``config.vAppConfig`` as it was last read before the change.
     :ivar after: ``config.vAppConfig`` now.
     :ivar change: the necessary change.
@@ -36,6 +37,7 @@ class VappWriter:
         self._deadline = deadline
         self._vm = vm
         self._name = name
+        self.request = request
         self._request = request
         self._version: str | None = None
         self.is_on = False
@@ -50,6 +52,16 @@ class VappWriter:
     def what(self) -> str:
         """The beginning of a sentence about a failure."""
         return f"Could not write the vApp options of VM {self._name}"
+
+    @property
+    def unfinished(self) -> str:
+        """A sentence about what a failed change has left; empty: nothing."""
+        if not self.is_written or not self.change.opened:
+            return ""
+        return (
+            "Until another run completes the change, these properties may be user-configurable: "
+            f"{', '.join(self.change.opened)}."
+        )
 
     def check(self) -> None:
         """Ask the server whether the user may make the change.
@@ -67,12 +79,8 @@ class VappWriter:
         try:
             self._write()
         except (_errors.Error, _errors.Interrupted) as error:
-            if self.is_written and self.change.opened:
-                error.sentence += (
-                    " Until another run completes the change, these properties may be user-configurable: "
-                    f"{', '.join(self.change.opened)}."
-                )
-                error.args = (error.sentence,)
+            error.sentence = " ".join(filter(None, [error.sentence, self.unfinished]))
+            error.args = (error.sentence,)
             raise
 
     def _write(self) -> None:

@@ -17,7 +17,7 @@ from unit.plugins.module_utils._ovf.test_vapp_change import appliance
 from unit.plugins.module_utils._ovf.test_vapp_restore import KEPT, backup, export, vm, with_secrets
 
 from ansible_collections.vmfork.vsphere.plugins.filter import vapp_restore_plan
-from ansible_collections.vmfork.vsphere.plugins.lookup import vapp_backup, vapp_secrets
+from ansible_collections.vmfork.vsphere.plugins.lookup import vapp_backup, vapp_restore, vapp_secrets
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import masking
 
 SECRET = "vmforktest-a-secret-of-its-own"
@@ -169,6 +169,35 @@ def test_secrets_that_cannot_be_decrypted(passwords: tuple[str, ...]) -> None:
     found = decrypted(encrypted("right"), *passwords)
     assert found["fault"].startswith("license, otk cannot be decrypted with the vault passwords of this run.")
     assert found["secret_values"] == {}
+
+
+def restored(documents: list[dict[str, Any]], there: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
+    """Return the arguments of the module for a backup, as the playbook passes them."""
+    index, files = backup(*documents)
+    plan = vapp_restore_plan.vapp_restore_plan({"index": index, "documents": files}, there, overwrite=True)
+    loader = DataLoader()
+    loader.set_vault_secrets([("default", VaultSecret(b"right"))])
+    decrypt = vapp_restore.LookupModule(loader=loader)._decrypt
+    return vapp_restore.entries(plan, decrypt, **{"secrets": {}, "keys": [], **options})
+
+
+def test_arguments_of_a_restore() -> None:
+    sealed, plain = encrypted("right"), export(2, appliance())
+    changed = appliance()
+    changed.property[0].value = "other"
+    secrets = {"web-1": {"admin": "by name"}, plain["vm"]["instance_uuid"]: {"admin": "by UUID"}, "web-9": {"x": "y"}}
+    first, second = restored([sealed, plain], [vm(1), vm(2, changed)], secrets=secrets)
+    assert (first["moid"], first["overwrite"], second["moid"], second["overwrite"]) == ("vm-1", False, "vm-2", True)
+    assert first["secret_values"] == {"license": SECRET, "admin": "by name"}
+    assert second["secret_values"] == {"admin": "by UUID"}
+    assert "__ansible_vault" not in str(first["restore_from"])
+    assert second["restore_from"] == plain
+    assert restored([plain], [vm(2, changed)], secrets=secrets, keys=["hostname"])[0]["secret_values"] == {}
+
+
+def test_arguments_without_anything_to_restore() -> None:
+    assert restored([KEPT], [vm(1, appliance())]) == []
+    assert restored([KEPT], []) == []
 
 
 def test_plan() -> None:

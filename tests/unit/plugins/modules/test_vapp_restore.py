@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The requests and results of vapp_restore with a vCenter in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, FakeVCenter
+from unit.plugins.modules.test_vm_vapp_options import RECONFIGURE, SECRET, Server
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export
+from ansible_collections.vmfork.vsphere.plugins.modules import vapp_restore
+
+
+class Site:
+    """A vCenter with VMs, whose vApp options were exported and then lost."""
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        self.vcenter = vcenter
+        self.session = vcenter.use(monkeypatch, 60.0)
+        self.servers = [Server(vcenter, self.session, OFF) for _number in range(count)]
+        for number, server in enumerate(self.servers):
+            server.values["name"] = f"web-{number}"
+            server.values["config.instanceUuid"] = f"5005{number:04}-0000-0000-0000-000000000000"
+        vcenter.effects[RECONFIGURE] = self.reconfigure
+        self.exported = [
+            vapp_export.document(server.values["name"], server.values, server.values["config.vAppConfig"])
+            for server in self.servers
+        ]
+        for server in self.servers:
+            del server.values["config.vAppConfig"]
+        self.warnings: list[str] = []
+
+    def reconfigure(self, vm: Any, spec: Any) -> None:
+        server = next(server for server in self.servers if server.vm == vm)
+        server.values.setdefault("config.vAppConfig", vim.vApp.VmConfigInfo(property=[]))
+        server.reconfigure(vm, spec)
+
+    def entries(self, **more: Any) -> list[dict[str, Any]]:
+        return [
+            {"moid": server.vm._GetMoId(), "restore_from": document, "secret_values": None, "overwrite": False, **more}
+            for server, document in zip(self.servers, self.exported, strict=True)
+        ]
+
+    def run(self, vms: list[dict[str, Any]], check: bool = False, **given: Any) -> dict[str, Any]:
+        params = {name: option.get("default") for name, option in vapp_restore.SPEC.items()}
+        request = vapp_restore.parse({**params, "concurrency": 1, "vms": vms, **given})
+        return vapp_restore.work(_module.Task(request, check, self.warnings.append), self.session)
+
+    def stored(self) -> list[dict[str, str]]:
+        options = [server.values.get("config.vAppConfig") for server in self.servers]
+        return [{prop.id: prop.value for prop in info.property} if info is not None else {} for info in options]
+
+
+@pytest.fixture
+def make(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Site]:
+    return lambda count=2: Site(vcenter, monkeypatch, count)
+
+
+def test_check_run_run_again(make: Callable[..., Site]) -> None:
+    site = make()
+    checked = site.run(site.entries(), check=True)
+    assert site.vcenter.count(RECONFIGURE) == 0
+    done = site.run(site.entries())
+    again = site.run(site.entries())
+    assert checked["vms"] == done["vms"]
+    assert (done["changed"], again["changed"]) == (True, False)
+    assert [vm["name"] for vm in done["vms"]] == ["web-0", "web-1"]
+    assert [vm["not_restored"] for vm in done["vms"]] == [["admin"], ["admin"]]
+    assert [entry["after_header"] for entry in done["diff"]] == ["web-0", "web-1"]
+    assert again["diff"] == []
+    assert site.stored() == [{"hostname": "old", "admin": ""}] * 2
+    assert site.vcenter.count(RECONFIGURE) == 2
+    assert site.vcenter.count("Login") == 1
+
+
+def test_secrets_are_written_and_not_shown(make: Callable[..., Site]) -> None:
+    site = make(1)
+    done = site.run(site.entries(secret_values={"admin": SECRET}))
+    assert done["vms"][0]["secrets_written"] == ["admin"]
+    assert done["vms"][0]["not_restored"] == []
+    assert SECRET not in str(done) + str(site.warnings)
+
+
+def test_failure_of_a_vm_does_not_stop_the_others(make: Callable[..., Site]) -> None:
+    site = make(4)
+    entries = site.entries()
+    entries[0]["moid"] = "vm-99999"
+    entries[1]["restore_from"] = {**entries[1]["restore_from"], "version": 99}
+    site.vcenter.refuse(RECONFIGURE, vim.fault.NoPermission(msg="Permission was denied."))
+    with pytest.raises(_errors.OperationFailed) as caught:
+        site.run(entries)
+    assert caught.value.sentence == (
+        "3 of 4 VMs were not restored. VM vm-99999 (web-0 in the document) was not found. Check whether the user can "
+        "see it. And 2 more; see vms."
+    )
+    vms = caught.value.details["vms"]
+    assert [(vm["failed"], vm["changed"]) for vm in vms] == [(True, False), (True, False), (True, False), (False, True)]
+    assert "VM web-1 is left unchanged. The options are not valid: restore_from has version 99" in vms[1]["msg"]
+    assert "Could not write the vApp options of VM web-2" in vms[2]["msg"]
+    assert vms[3]["msg"] == ""
+    assert site.stored() == [{}, {}, {}, {"hostname": "old", "admin": ""}]
+
+
+def test_vm_with_other_options_is_not_overwritten_unless_asked(make: Callable[..., Site]) -> None:
+    site = make(1)
+    site.servers[0].set(vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="x", userConfigurable=True))
+    with pytest.raises(_errors.OperationFailed, match="1 of 1 VMs were not restored"):
+        site.run(site.entries())
+    assert site.stored() == [{"hostname": "x"}]
+    assert site.run(site.entries(overwrite=True))["changed"]
+    assert site.stored() == [{"hostname": "old", "admin": ""}]
+
+
+def test_keys_that_only_some_documents_have(make: Callable[..., Site]) -> None:
+    site = make()
+    entries = site.entries()
+    for entry, server in zip(entries, site.servers, strict=True):
+        entry["overwrite"] = True
+        server.set(vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="x", userConfigurable=True))
+    properties = entries[1]["restore_from"]["properties"]
+    entries[1]["restore_from"] = {
+        **entries[1]["restore_from"],
+        "properties": [prop for prop in properties if prop["id"] != "admin"],
+    }
+    site.run(entries, restore_keys=["hostname", "admin"])
+    assert site.stored() == [{"hostname": "old", "admin": ""}, {"hostname": "old"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"concurrency": 0}, "concurrency is 0, but must be at least 1"),
+        ({"vms": lambda entries: entries + entries}, "vms has several entries for VM"),
+        ({"vms": lambda entries: [{**entries[0], "moid": " "}]}, "An entry of vms has an empty moid"),
+    ],
+)
+def test_bad_input(make: Callable[..., Site], change: dict[str, Any], sentence: str) -> None:
+    site = make(1)
+    given = {name: value(site.entries()) if callable(value) else value for name, value in change.items()}
+    with pytest.raises(_errors.BadInput, match=sentence):
+        site.run(**{"vms": site.entries(), **given})
+    assert site.vcenter.count(RECONFIGURE) == 0
+
+
+def test_nothing_to_restore(make: Callable[..., Site]) -> None:
+    site = make(1)
+    assert site.run([]) == {"changed": False, "vms": [], "diff": []}
+
+
+def test_signal(make: Callable[..., Site]) -> None:
+    """A thread notices a signal only as the end of its time. The VM that was being changed says what vCenter did."""
+    site = make(3)
+
+    def interrupted(vm: Any, spec: Any) -> None:
+        site.reconfigure(vm, spec)
+        site.session.budget.interrupt("SIGTERM")
+
+    site.vcenter.effects[RECONFIGURE] = interrupted
+    with pytest.raises(_errors.OperationFailed) as caught:
+        site.run(site.entries())
+    vms = caught.value.details["vms"]
+    assert [(vm["failed"], vm["changed"]) for vm in vms] == [(True, True), (True, False), (True, False)]
+    assert "VM web-0" in vms[0]["msg"]
+    assert "received SIGTERM" in vms[1]["msg"]
+    assert site.vcenter.count(RECONFIGURE) == 1
