@@ -65,7 +65,7 @@ def confirmed(name: str) -> list[str]:
 def test_commands_of_a_restore(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(name)]
     shown = {"__vapp_plan": {"rows": rows}, "__vapp_written": rows}
-    done = {"results": [{"needs_power_cycle": True}]}
+    done = {"vms": [{"needs_power_cycle": True}]}
     lines = table("vapp_restore.txt", **shown, ansible_check_mode=True)
     (hint,) = [line for line in lines if line.startswith("To restore, add ")]
     assert evaluated(hint.replace("To restore, add ", ""), monkeypatch) == {"vapp_restore_confirm": confirmed(name)}
