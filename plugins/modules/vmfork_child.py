@@ -558,7 +558,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
-    absent,
     addresses,
     executor,
     networks,
@@ -688,9 +687,13 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             parent, request.children, request.options, deadline, task.check_mode, task.warn
         )
         if request.remove_failed and session.budget.signal is None:
+            from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
+
             absent.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
     else:
+        from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
+
         order = absent.Order(request.state, deadline, task.check_mode, task.warn, request.force)
         results = (
             absent.remove_all(parent, order) if request.every else absent.remove_named(parent, request.children, order)

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,6 +218,32 @@ def defined(path: Path) -> set[str]:
             if isinstance(target, ast.Name):
                 names.add(target.id)
     return names
+
+
+NEEDED_LATER = {
+    "vmfork_child": (
+        "_hidden_api",
+        "_fork.engine.vmfork",
+        "_fork.child.absent",
+        "_fork.child.check_mode",
+        "_guest.windows",
+    ),
+    "vmfork_info": ("_hidden_api", "_fork.engine.vmfork", "_guest.windows"),
+    "vmfork_parent": ("_hidden_api", "_fork.engine.vmfork", "_guest.windows"),
+    "vmfork_quiesce": ("_hidden_api", "_fork.engine.vmfork"),
+}
+"""Module → what it imports only when a task needs it: Ansible compiles every imported file in each task."""
+
+
+@pytest.mark.parametrize("module", NEEDED_LATER)
+def test_modules_import_at_first_only_what_every_task_needs(module: str) -> None:
+    script = f"import sys, {PACKAGE}.modules.{module}; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    prefix = f"{PACKAGE}.module_utils."
+    loaded = {name.removeprefix(prefix) for name in ended.stdout.split() if name.startswith(prefix)}
+    assert "_session" in loaded
+    assert [name for name in loaded if name.startswith(NEEDED_LATER[module])] == []
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)

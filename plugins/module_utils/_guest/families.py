@@ -13,11 +13,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, windows
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
-
-PATHS = ("guest.guestFamily", "guest.guestId", "config.guestId")
-"""Properties of a VM that show the family of its guest: from VMware Tools, and from its configuration."""
-
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import PATHS, Family
 
 _RPCTOOL, _VMTOOLSD = ("vmware-rpctool", ""), ("vmtoolsd", "--cmd")
 _BIN = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import Job, Keys, Package, Program
 
+PATHS = ("guest.guestFamily", "guest.guestId", "config.guestId")
+"""Properties of a VM that show the family of its guest: from VMware Tools, and from its configuration."""
+
 
 class Language(t.Protocol):
     """The language of a runner: the modules ``posix`` and ``windows``."""
@@ -35,7 +38,7 @@ class Language(t.Protocol):
 class Family:
     """A guest family.
 
-    :param marks: prefixes of the values of ``families.PATHS`` for this family.
+    :param marks: prefixes of the values of ``PATHS`` for this family.
     :param superuser: the user who may call the fork point.
     :param login_advice: what to do if the guest user is not one.
     :param tools: VMware Tools' programs that run commands, in the order of cloud-init: file name, and the flag before

@@ -7,13 +7,16 @@ Private to the collection.
 
 from __future__ import annotations
 
+import threading
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller
 
 
 def caller(session: Session, call_via: str) -> methods.Caller:
@@ -24,16 +27,24 @@ def caller(session: Session, call_via: str) -> methods.Caller:
     if call_via == "soap":
         return SoapCaller(session, instead="mob")
     if call_via == "mob":
-        return MobCaller(session, instead="soap")
+        return _mob_caller(session, instead="soap")
     return AutoCaller(session)
+
+
+def _mob_caller(session: Session, instead: str = "") -> MobCaller:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller  # few tasks need it
+
+    return MobCaller(session, instead)
 
 
 class AutoCaller:
     """Calls over SOAP, and through the Managed Object Browser once SOAP does not know a method."""
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._soap = SoapCaller(session)
-        self._mob = MobCaller(session)
+        self._mob: MobCaller | None = None
+        self._creating = threading.Lock()
         self._unknown: _errors.MethodUnknown | None = None
         """The error from SOAP, if it does not know the methods."""
 
@@ -44,6 +55,8 @@ class AutoCaller:
                 return self._soap.call(vm, method, **arguments)
             except _errors.MethodUnknown as error:
                 self._unknown = error
+        with self._creating:
+            self._mob = self._mob or _mob_caller(self._session)
         try:
             return self._mob.call(vm, method, **arguments)
         except (_errors.ConnectionFailed, _errors.LoginFailed) as error:

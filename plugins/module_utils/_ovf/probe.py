@@ -21,7 +21,7 @@ from dataclasses import replace
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, posix
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, family, operations, posix
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.windows import literal
@@ -30,7 +30,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence impor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
-PATHS = (*families.PATHS, "guest.toolsRunningStatus")
+PATHS = (*family.PATHS, "guest.toolsRunningStatus")
 """Properties of a VM that are needed to probe its guest."""
 
 PATIENCE = 60

@@ -25,7 +25,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     port_groups,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.check_mode import predict
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders, place
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
@@ -134,6 +133,8 @@ def ensure_present(
     seconds: t.Mapping[str, float] = {}
     timelines: t.Mapping[str, t.Mapping[str, float | None]] = {}
     if check_mode:
+        from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.check_mode import predict
+
         children = predict(parent, placement, begun, deadline, is_ready, warn)
     else:
         executor = Executor(parent, placement, deadline, options.concurrency, everyone, options.address_timeout)

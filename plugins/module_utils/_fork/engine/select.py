@@ -10,8 +10,6 @@ from __future__ import annotations
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API_6_7, Session
 
 
@@ -29,6 +27,10 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
         )
     knows_instant_clone = session.api_version >= API_6_7
     if api == "vmfork" or (api == "auto" and not knows_instant_clone):
+        # Ansible compiles what is imported in every task, and most servers are newer.
+        from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
+        from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport
+
         return VmforkEngine(transport.caller(session, call_via))
     if not knows_instant_clone:
         # pyVmomi uses no newer version of the API than the server does, so the method cannot be tried.

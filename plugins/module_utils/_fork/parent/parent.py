@@ -23,12 +23,12 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 _OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
-PATHS = (*dict.fromkeys((*facts.PATHS, *families.PATHS, *_OWN_PATHS)),)
+PATHS = (*dict.fromkeys((*facts.PATHS, *family.PATHS, *_OWN_PATHS)),)
 """Properties that are read from a parent, besides the engine's own."""
 
 SETTLE_SECONDS = 10
