@@ -182,12 +182,16 @@ def _incomplete(index: t.Mapping[str, t.Any]) -> str:
 
 @dataclass(frozen=True)
 class _Match:
-    """The VM of an entry of the backup, or the reason why there is none."""
+    """The VM of an entry of the backup, or the reason why there is none.
+
+    :ivar hidden: inventory path of a VM that may be the one of the entry, but of which only the name can be read.
+    """
 
     vm: t.Mapping[str, t.Any] | None = None
     by: str = ""
     ambiguous: str = ""
     hint: str = ""
+    hidden: str = ""
 
 
 def _match(
@@ -226,7 +230,17 @@ def _match(
         for value, found in there.items()
         if len(found) == 1 and found[0]["moid"] not in taken and not by_name
     }
-    return [match or _Match(hint=hints.get(entry["name"], "")) for match, entry in zip(result, entries, strict=True)]
+    hidden = {
+        vm["name"]: str(vm.get("inventory_path") or vm["name"])
+        for vm in vms
+        if not isinstance(vm.get("export"), dict) and not vm.get("instance_uuid")
+    }
+    return [
+        _Match(hidden=hidden[entry["name"]])
+        if entry["name"] in hidden and (match is None or match.by not in ("", "instance_uuid"))
+        else match or _Match(hint=hints.get(entry["name"], ""))
+        for match, entry in zip(result, entries, strict=True)
+    ]
 
 
 def _identity(vm: t.Mapping[str, t.Any], by: str) -> t.Any:
@@ -264,6 +278,13 @@ def _judge(
     faults = _translate(document, row, options.site_map)
     result.faults += [f"VM {row.backup_name}: {fault}" for fault in faults]
     keys = {_key(prop) for prop in document["properties"]}
+    if match.hidden:
+        row.end(
+            "refused",
+            f"vCenter does not show the configuration of {match.hidden}, which may be this VM; check that it is "
+            "accessible, and the privileges of the user",
+        )
+        return keys
     if match.vm is None:
         row.end("ambiguous" if match.ambiguous else "not_found", match.ambiguous or match.hint or "there is no such VM")
         return keys

@@ -399,6 +399,31 @@ def test_vm_that_vcenter_does_not_show() -> None:
     assert row(KEPT, {**vm(1), "export": None}).action == "refused"
 
 
+def unreadable(number: int, name: str) -> dict[str, Any]:
+    """Return a VM as vm_ovfenv_info returns it if vCenter shows nothing but its name, as of an inaccessible VM."""
+    return {**vm(number, name=name), "instance_uuid": None, "export": None}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("clone", [[], [vm(2, uuid=bios(1))], [vm(2, name="web-1", uuid=bios(1))]])
+def test_vm_of_which_vcenter_shows_only_the_name(by_name: bool, clone: list[dict[str, Any]]) -> None:
+    """It may be the VM of the backup. Then the job is not green, and no clone gets its settings."""
+    plan = planned([KEPT], [unreadable(1, "web-1"), *clone], match_name=by_name)
+    (found,) = plan.rows
+    assert found.action == "refused"
+    assert found.reason == (
+        "vCenter does not show the configuration of /DC/vm/web-1, which may be this VM; check that it is accessible, "
+        "and the privileges of the user"
+    )
+    assert plan.documents == {}
+
+
+def test_vm_of_which_vcenter_shows_only_the_name_beside_the_right_one() -> None:
+    assert row(KEPT, vm(1)).action == "restore"
+    (found,) = planned([KEPT], [unreadable(2, "web-1"), vm(1)]).rows
+    assert (found.action, found.moid, found.matched_by) == ("restore", "vm-1", "instance_uuid")
+
+
 def test_confirmed() -> None:
     """A name that vCenter's side has compared confirms a VM; if names are not unique, its managed object ID does."""
     assert not row(KEPT, {**vm(1), "name_expected": False}).confirmed
