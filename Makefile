@@ -52,7 +52,7 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench docs \
+.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench costs docs \
 	test-matrix fleet clean tree
 
 help: ## this list
@@ -172,8 +172,11 @@ $(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip
 sweep: $(VENV)/.test $(B)/live simulator ## tests/sweep: every assumption of the simulator reversed
 	tests/harness/pytest.sh sweep tests/sweep $(ARGS)
 
-bench: env $(B)/peers $(VENV)/.test ## tests/benchmarks: side by side with the peers
-	tests/harness/pytest.sh bench tests/benchmarks $(ARGS)
+bench: env $(VENV)/.test $(B)/live ## our task, bare pyVmomi and a ping side by side, into docs/benchmarks.md; ARGS="--repeats 2"
+	$(VENV)/bin/python tests/benchmarks/compare.py $(ARGS)
+
+costs: env $(VENV)/.test $(B)/live ## tests/benchmarks: calls and seconds of each step, in small and large inventories
+	tests/harness/pytest.sh costs tests/benchmarks $(ARGS)
 
 oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest ansible-core and pyVmomi
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix --oldest

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The cost of the main job on each engine and transport: calls to vCenter and seconds, with 10 and with 1,000 VMs.
 
-`make bench` prints the table. Seconds are those of the module's process; the simulator runs on the same machine, so
+`make costs` prints the table. Seconds are those of the module's process; the simulator runs on the same machine, so
 they differ from those of a real vCenter.
 """
 

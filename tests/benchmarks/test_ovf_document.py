@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The number of OVF environment documents that are parsed and masked per second.
 
-`make bench` prints the table.
+`make costs` prints the table.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The cost of a report on OVF environments: calls to vCenter and seconds, with 10, 1,000 and 2,000 VMs.
 
-A tenth of the VMs runs with vApp options, and no guest is probed. `make bench` prints the table. Seconds are those of
+A tenth of the VMs runs with vApp options, and no guest is probed. `make costs` prints the table. Seconds are those of
 the module's process; the simulator runs on the same machine, so they differ from those of a real vCenter.
 """
 
