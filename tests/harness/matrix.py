@@ -7,7 +7,8 @@
     matrix.py DIRECTORY 2.22 ...    only these releases
 
 Each release runs on the newest Python it supports that is on PATH; if there is none, it is NOT RUN. The oldest is
-combined with the oldest supported pyVmomi, so that both ends are tested.
+combined with the oldest supported pyVmomi, so that both ends are tested. Property tests get few examples: `make unit` runs
+all of them, and here only the versions matter.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def run(row: Row, directory: Path, tools: list[str], suites: list[list[str]]) ->
         **os.environ,
         "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "ANSIBLE_COLLECTIONS_PATH": str(Path(".build/live").resolve()),
+        "VMFORK_EXAMPLES": "10",
     }
     codes = [subprocess.run(suite, check=False, env=environment).returncode for suite in suites]
     return not any(codes)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 from unit import templates
+from unit.examples import examples
 
 templates.find_plugins()
 
 from unit.fake_vcenter import FakeVCenter  # noqa: E402 - it imports the collection
 
-settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "steady", examples(100), derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("steady")
 
 

@@ -51,7 +51,8 @@ def test_networks(given: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [[{"name": "one", "networks": [NETWORK]}], '[{"name": "one", "networks": [{"mac_address": "impossible"}]}]']
+    "given",
+    [[{"name": "one", "networks": [NETWORK]}], '[{"name": "one", "networks": [{"mac_address": "impossible"}]}]'],
 )
 def test_networks_of_a_child(given: Any) -> None:
     assert option("__vmfork_children", vmfork_children=given) == [{"name": "one", "networks": [NETWORK]}]

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from functional.launch import MODULES, patch_module_args
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
+from unit.examples import examples
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
@@ -267,7 +268,7 @@ def test_any_value_of_any_property(name: str, version: str) -> None:
     scenario = SCENARIOS[name]
     read = asked(name, version)
 
-    @settings(max_examples=25)
+    @examples(25)
     @given(st.sampled_from(read), st.sampled_from(sorted(WRONG)), st.sampled_from([0, 1, 2, 5]))
     def holds(where: tuple[Any, str], what: str, after: int) -> None:
         bed = Bed(version)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyVmomi import vim
+from unit.examples import examples
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured as configuration
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, differences
@@ -904,7 +905,7 @@ evidences = st.builds(
 )
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(evidences)
 def test_any_evidence(evidence: Evidence) -> None:
     verdict = diagnosis.judge(evidence)
@@ -940,7 +941,7 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert verdict.status != "lost" or by_iso
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(evidences, st.sampled_from(sorted(EXTRACTS)), st.sampled_from([True, False, None]))
 def test_any_evidence_with_other_assumptions(evidence: Evidence, extract: str, computed: bool | None) -> None:
     other = replace(
@@ -956,7 +957,7 @@ def test_any_evidence_with_other_assumptions(evidence: Evidence, extract: str, c
     assert strong[0] == strong[1]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(evidences, texts)
 def test_passwords_are_never_compared(evidence: Evidence, value: str) -> None:
     # A password is never comparable; whatever it is in the guest, the verdict is the same.

@@ -9,8 +9,9 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from unit.examples import examples
 from unit.plugins.module_utils._ovf.documents import (
     ADAPTERS,
     NAMESPACES,
@@ -445,7 +446,7 @@ def test_malformed_property_in_a_truncated_document() -> None:
     assert (found.properties, found.skipped_keys, found.truncated) == ({"b": "2"}, ("a",), True)
 
 
-MANY = settings(max_examples=150)
+MANY = examples(150)
 
 
 @MANY

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from unit.examples import examples
 from unit.plugins.module_utils._ovf.documents import (
     ADAPTERS,
     PLATFORM,
@@ -309,7 +310,7 @@ def test_leaks_are_detected() -> None:
     assert leaks(environment(properties({"hostname": SECRET})))
 
 
-MANY = settings(max_examples=200)
+MANY = examples(200)
 plain = st.dictionaries(names, texts, max_size=4)
 
 

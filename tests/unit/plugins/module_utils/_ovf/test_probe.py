@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
+from unit.examples import examples
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
@@ -217,7 +218,7 @@ SPACES = st.sampled_from(["", document.NAMESPACE, f"{document.NAMESPACE}/", "htt
     BLANKS, st.lists(PROLOGS, max_size=3), st.tuples(NAMES, NAMES), SPACES, st.lists(ATTRIBUTES, max_size=4), BLANKS,
     st.sampled_from([0, 1, 5, 20, 60, 200]),
 )  # fmt: skip
-@settings(max_examples=100)
+@examples(100)
 def test_both_methods_agree_on_a_document_malformed_outside_its_properties(
     guest_of_all: Guest, before: str, prologs: list[str], names: tuple[str, str], space: str, attributes: list[str],
     after: str, cut: int,
