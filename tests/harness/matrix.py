@@ -7,8 +7,8 @@
     matrix.py DIRECTORY 2.22 ...    only these releases
 
 Each release runs on the newest Python it supports that is on PATH; if there is none, it is NOT RUN. The oldest is
-combined with the oldest supported pyVmomi, so that both ends are tested. Property tests get few examples: `make unit` runs
-all of them, and here only the versions matter.
+combined with the oldest supported pyVmomi, so that both ends are tested. Property tests get few examples: only
+the versions matter here, and `make unit` runs all examples.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from unit.templates import evaluate
 
 ROLE = yaml.safe_load((Path(__file__).parents[2] / "roles/vmfork/vars/main.yml").read_text(encoding="utf-8"))
 NETWORK = {"mac_address": "impossible"}
+CHILD = {"name": "one", "networks": [NETWORK]}
 
 
 def option(name: str, **variables: Any) -> Any:
     """Return the value that the role passes to a module, with these variables of the user."""
-    return evaluate("{{ %s }}" % name, {**ROLE, **variables})
+    return evaluate("{{ " + name + " }}", {**ROLE, **variables})
 
 
 @pytest.mark.parametrize(
@@ -45,14 +47,11 @@ def test_addresses() -> None:
     assert [child["config_params"]["ipaddress"] for child in children] == ["192.0.2.255", "192.0.3.0"]
 
 
-@pytest.mark.parametrize("given", [[NETWORK], '[{"mac_address": "impossible"}]'])
+@pytest.mark.parametrize("given", [[NETWORK], json.dumps([NETWORK])])
 def test_networks(given: Any) -> None:
     assert option("__vmfork_networks", vmfork_networks=given) == [NETWORK]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [[{"name": "one", "networks": [NETWORK]}], '[{"name": "one", "networks": [{"mac_address": "impossible"}]}]'],
-)
+@pytest.mark.parametrize("given", [[CHILD], json.dumps([CHILD])])
 def test_networks_of_a_child(given: Any) -> None:
-    assert option("__vmfork_children", vmfork_children=given) == [{"name": "one", "networks": [NETWORK]}]
+    assert option("__vmfork_children", vmfork_children=given) == [CHILD]
