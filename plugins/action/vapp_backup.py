@@ -155,6 +155,11 @@ def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: b
             {"before": before, "after": after, "before_header": name, "after_header": name}
             for name, (before, after) in texts.items()
         ]
+    if not total:
+        result.update(
+            failed=True,
+            msg="No VM was found, so none is saved. Check name, folder and datacenter, and the privileges of the user.",
+        )
     if lacking:
         listed = ", ".join(f"{vm['name']} ({vm['reason']})" for vm in lacking[:MOST_NAMES])
         more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""

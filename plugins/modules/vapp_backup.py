@@ -20,7 +20,8 @@ description:
   - A VM that has lost its vApp options, or all properties that are in its file, never overwrites that file. Its state
     is V(gone). To save the current options of the VM, remove the file.
   - A file is kept when its VM is no longer among the VMs of the task.
-  - If a VM cannot be saved, the others are, the index is marked as incomplete, and the task fails.
+  - If a VM cannot be saved, the others are, the index is marked as incomplete, and the task fails. It also fails if no
+    VM was found, because the user may not see the VMs.
   - Reads only the configuration of the VMs, in a constant number of calls. The role Read-only is enough.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -109,7 +110,7 @@ directory:
   type: str
   sample: /srv/vapp_backup
 complete:
-  description: Whether all VMs of the task were read and saved.
+  description: Whether all VMs of the task were read and saved. False if there are none.
   returned: when the VMs were read
   type: bool
 files:

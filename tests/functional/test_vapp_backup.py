@@ -8,8 +8,6 @@ import json
 import os
 import pathlib
 import re
-import select
-import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -174,6 +172,28 @@ def test_missing_named_vm(place: Estate, directory: pathlib.Path) -> None:
     assert "VM frist was not found" in missing["msg"]
 
 
+def test_user_who_sees_no_vm(place: Estate, directory: pathlib.Path) -> None:
+    """Neither a backup nor a restore of nothing is a success."""
+    vm = appliance(place, "first")
+    back_up(place, directory)
+    blind = {"name": "blind@vsphere.local", "password": "vmforktest-blind-0123456789"}
+    place.vcenter.control("POST", "users", {**blind, "deny": ["System.View", "System.Read"], "deny_on": [vm.moid]})
+    login = {"VMWARE_USER": blind["name"], "VMWARE_PASSWORD": blind["password"]}
+    result = back_up(place, directory, environment=login)
+    assert result["failed"]
+    assert result["msg"] == (
+        "No VM was found, so none is saved. Check name, folder and datacenter, and the privileges of the user."
+    )
+    assert not index(directory)["complete"]
+    assert [vm["state"] for vm in index(directory)["vms"]] == ["not_in_scope"]
+    command = restore_command(place, directory, ["first"])
+    command["env"] |= login
+    ended = subprocess.run(**command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode == 2
+    assert "No VM of the backup was found." in ended.stdout
+    assert "1 VMs were not restored: first" in ended.stdout + ended.stderr
+
+
 def test_password_within_a_value(place: Estate, directory: pathlib.Path) -> None:
     """It is neither masked in a file nor written to one."""
     password = place.vcenter.simulator.password
@@ -333,26 +353,3 @@ def test_restored_from_a_backup(
     assert {name: files(directory)[name] for name in kept} == {name: before[name] for name in kept}
     again = content(directory, made[2])
     assert again["properties"][0] == json.loads(before[left])["properties"][0]
-
-
-def test_run_that_is_killed_writes_no_further_vm(place: Estate, directory: pathlib.Path) -> None:
-    """Ansible's process for the task outlives ansible-playbook, and would go on with the loop."""
-    names = [f"killed-{number}" for number in range(3)]
-    made = [place.appliance(name) for name in names]
-    back_up(place, directory)
-    for vm in made:
-        place.vcenter.ok("vm_vapp_options", moid=vm.moid, enabled=False, force=True)
-    ended, inherited = os.pipe()
-    with subprocess.Popen(
-        **restore_command(place, directory, names),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[inherited],
-    ) as playbook:
-        os.close(inherited)
-        with place.vcenter.at_call(RECONFIGURE, playbook.kill):
-            assert playbook.wait(SECONDS) == -signal.SIGKILL
-    with os.fdopen(ended, "rb") as stream:
-        assert select.select([stream], [], [], SECONDS)[0]
-        assert stream.read() == b"", "all processes of the run have ended"
-    assert [vm.mo.config.vAppConfig is not None for vm in made] == [True, False, False]

@@ -20,8 +20,8 @@ of :mod:`vapp_export`, and an ``index.json``::
 
 Each entry of ``vms`` stands for a file that can be restored. Its ``state`` is ``saved``; ``gone``, if the VM has lost
 the vApp options that the file has; ``not_read``, if the VM could not be read in this run; or ``not_in_scope``, if this
-run did not search for the VM or did not find it. ``complete`` is false if ``not_read`` has entries. No file contains a
-time, so no file changes if no vApp options have changed.
+run did not search for the VM or did not find it. ``complete`` is false if ``not_read`` has entries, or if no VM was
+found at all. No file contains a time, so no file changes if no vApp options have changed.
 
 In a document, a secret is null, or the output of ansible-vault: ``{"__ansible_vault": "$ANSIBLE_VAULT;…"}``.
 """
@@ -178,7 +178,7 @@ def plan(
         "version": VERSION,
         "vcenter": vcenter,
         "scope": dict(scope),
-        "complete": not not_read,
+        "complete": bool(found) and not not_read,
         "vms": sorted(listed, key=lambda row: (row["name"], row["file"])),
         "not_read": sorted(not_read, key=lambda row: (row["name"], row["moid"] or "")),
     }

@@ -31,7 +31,7 @@ MASKED = re.compile(r"[*]{8}|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
 WRITTEN = ("restore", "overwrite")
 """Actions that write."""
 NOT_RESTORED = ("refused", "ambiguous")
-"""Actions that make a job fail. So does ``not_found`` for a VM that the user named."""
+"""Actions that make a job fail. So does ``not_found`` for a row that was requested."""
 _NAMES = {"instance_uuid": "instance UUID", "uuid": "BIOS UUID", "name": "name"}
 _FIELDS = ("category", "label", "description", "user_configurable", "type", "default", "value")
 
@@ -67,6 +67,7 @@ class Row:
 
     :ivar action: ``restore``, ``overwrite``, ``same``, ``differs``, ``nothing``, ``not_found``, ``ambiguous``,
         ``refused``.
+    :ivar requested: whether it is a failure if the VM is not found: the user has named it, or no VM was found.
     :ivar changes: the current differences, in words, with secrets masked.
     :ivar mapped: values that the map changes, in the same form.
     :ivar not_saved: what is missing now and the backup does not have, because it seems to contain a secret.
@@ -151,6 +152,7 @@ def plan(
         document = documents.get(entry["file"], "it was not read")
         known_keys |= _judge(row, entry, document, match, options, result)
         result.rows.append(row)
+    _note_missing(result)
     result.faults += _shared(result.rows, options)
     result.faults += _collisions([row for row in result.rows if row.moid], documents, options)
     result.faults += [
@@ -159,6 +161,18 @@ def plan(
     result.rows.sort(key=lambda row: (row.name.casefold(), row.inventory_path, row.file))
     _confirm(result, options)
     return result
+
+
+def _note_missing(result: Plan) -> None:
+    """Make the job fail if no VM exists: it looks at the wrong vCenter, or its user does not see the VMs."""
+    to_restore = [row for row in result.rows if row.action != "nothing"]
+    if to_restore and all(row.action == "not_found" for row in to_restore):
+        for row in to_restore:
+            row.requested = True
+        result.warnings.append(
+            "No VM of the backup was found. Check the address of vCenter, vapp_folder and vapp_datacenter, and the "
+            "privileges of the user."
+        )
 
 
 def _masked(vms: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:

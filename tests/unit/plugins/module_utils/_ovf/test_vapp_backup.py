@@ -321,6 +321,16 @@ def test_encrypted_value_with_a_wrong_type() -> None:
     assert seen == [None, None]
 
 
+@pytest.mark.parametrize("there", [{}, after([found(0)])])
+def test_no_vm_in_scope(there: dict[str, Any]) -> None:
+    """A user who sees no VM has saved none of them, so the backup is not complete."""
+    result = plan([], there)
+    assert not result.index["complete"]
+    assert result.index["not_read"] == []
+    assert [vm["state"] for vm in result.index["vms"]] == ["not_in_scope"] * bool(there)
+    assert plan([], {**there, **result.files}).files == {}
+
+
 def edited(**vm: Any) -> str:
     """Return the text of the first VM's file, with changes in what identifies the VM."""
     document = found(0).document or {}

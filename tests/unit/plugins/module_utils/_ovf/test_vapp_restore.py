@@ -418,6 +418,18 @@ def test_vm_of_which_vcenter_shows_only_the_name(by_name: bool, clone: list[dict
     assert plan.documents == {}
 
 
+def test_no_vm_of_the_backup_exists() -> None:
+    """The wrong vCenter, or a user who sees no VM: that nothing was restored is a failure."""
+    documents = [KEPT, export(2, appliance()), export(3, None)]
+    plan = planned(documents, [])
+    assert {row.backup_name: row.requested for row in plan.rows} == {"web-1": True, "web-2": True, "web-3": False}
+    (warning,) = plan.warnings
+    assert warning.startswith("No VM of the backup was found.")
+    some = planned(documents, [vm(2, appliance())])
+    assert [row.requested for row in some.rows] == [False] * 3
+    assert some.warnings == planned([export(3, None)], []).warnings == []
+
+
 def test_vm_of_which_vcenter_shows_only_the_name_beside_the_right_one() -> None:
     assert row(KEPT, vm(1)).action == "restore"
     (found,) = planned([KEPT], [unreadable(2, "web-1"), vm(1)]).rows
