@@ -152,7 +152,7 @@ _VALUES = re.compile("|".join(VALUES), re.IGNORECASE)
 _NAME_LENGTH = 80
 _SEPARATOR = re.compile(r"[:=>]")
 _NEXT = re.compile(r"[\s\"'\\]{0,80}([^\s\"'\\<&]{0,200})")
-"""The value after a separator."""
+"""The value after a separator, without quotes. It matches everywhere, since a value may be empty."""
 # {"name": "password", "value": "…"}, and the same in YAML.
 _NAMED_PAIR = re.compile(r"\b(?:name|key|id)[\"'\\]{0,4}\s{0,9}[:=]\s{0,9}[\"'\\]{0,4}([\w.-]{1,80})", re.IGNORECASE)
 _PASSWORD = re.compile(
@@ -256,15 +256,10 @@ def _has_secret_name(text: str, only_made: bool = False) -> bool:
         is_secret = _is_secret_name(name)
         if is_secret and not only_made:
             return True
-        if (is_secret or _is_setting(name)) and _looks_made(_value_at(text, separator.end())):
+        value = next(_NEXT.finditer(text, separator.end()))
+        if (is_secret or _is_setting(name)) and _looks_made(value[1]):
             return True
     return not only_made and any(_is_secret_name(pair[1]) for pair in _NAMED_PAIR.finditer(text))
-
-
-def _value_at(text: str, start: int) -> str:
-    """Return the value that begins at a position, without quotes."""
-    found = _NEXT.match(text, start)
-    return found[1] if found else ""
 
 
 _is_secret_name = functools.lru_cache(maxsize=4096)(is_secret_name)

@@ -188,6 +188,11 @@ def test_xml_without_secrets_is_unchanged() -> None:
     assert harmless(*own).xml(text) == expected.replace("<evs:Token></evs:Token>", "<evs:Token/>")
 
 
+def test_elements_without_white_space_between_them() -> None:
+    text = f'<Environment xmlns="{document.NAMESPACE}"><PlatformSection><Kind>x</Kind><Empty/></PlatformSection></Environment>'
+    assert Mask().xml(text) == text
+
+
 def test_unmasked_xml() -> None:
     assert Mask("none").xml(f"<a {SECRET}") == f"<a {SECRET}"
 

@@ -46,6 +46,12 @@ def test_plain(given: dict[str, str]) -> None:
     assert shown(given, Mask()) == {given.get("value", "x")}
 
 
+@pytest.mark.parametrize(("type", "value"), [("boolean", "True"), ("ip", "192.0.2.1"), ("ip:VM Network", "192.0.2.1")])
+def test_type_that_cannot_hold_a_secret(type: str, value: str) -> None:
+    assert not read("show_password", value, label="Password", type=type).secret
+    assert read("show_password", value, type="string").secret
+
+
 def test_other_value_of_a_secret_property() -> None:
     """An earlier value may look harmless, but is just as secret."""
     found = read("config", value=b64("password: hush"))

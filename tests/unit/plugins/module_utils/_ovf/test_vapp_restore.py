@@ -282,6 +282,16 @@ def test_map() -> None:
     assert row(KEPT, vm(1, appliance()), map=sites).action == "differs"
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [("x" * 80, "x" * 80), ("x" * 81, "x" * 79 + "…"), ("a\nb", "a⏎b"), ("", '""')]
+)
+def test_displayed_value(value: str, shown: str) -> None:
+    """At most 80 characters of a value are displayed, in one line."""
+    plan = planned([KEPT], [vm(1)], map={"vms": {"web-1": {"hostname": value}}})
+    assert plan.rows[0].mapped == [f"hostname: old → {shown}"]
+    assert row(KEPT, vm(1, changed(value=value))).changes == [f"hostname: {shown} → old"]
+
+
 def test_map_of_a_default_and_of_other_text() -> None:
     info = appliance(prop(20, "dns", defaultValue="192.0.2.53"), prop(21, "url", value="http://192.0.2.9/"))
     plan = planned([export(1, info)], [vm(1)], map={"subnets": {"192.0.2.0/24": "198.51.100.0/24"}})
@@ -386,6 +396,12 @@ def test_incomplete_backup() -> None:
     index, files = backup(KEPT, complete=False, not_read=[{"name": "web-9", "moid": "vm-9", "reason": "x"}])
     (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
     assert "web-9" in warning
+    index["not_read"] = [{"name": f"web-{number}"} for number in range(1, 21)]
+    (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
+    assert warning.endswith(", web-19, web-20.")
+    index["not_read"].append({"name": "web-21"})
+    (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
+    assert warning.endswith(", web-19, web-20 and others.")
     index["not_read"] = None
     (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
     assert warning.endswith("are not in it.")
