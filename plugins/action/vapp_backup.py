@@ -163,7 +163,10 @@ def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: b
     if lacking:
         listed = ", ".join(f"{vm['name']} ({vm['reason']})" for vm in lacking[:MOST_NAMES])
         more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
-        result.update(failed=True, msg=f"{len(lacking)} of {total} VMs are not saved: {listed}{more}. See vms.")
+        result.update(
+            failed=True,
+            msg=f"{len(lacking)} of {_printable.count(total, 'VM')} could not be saved: {listed}{more}. See vms.",
+        )
     return result
 
 

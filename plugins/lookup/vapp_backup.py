@@ -12,6 +12,8 @@ version_added: 0.2.0
 short_description: Read a backup of vApp options
 description:
   - Reads the files that the playbook C(vmfork.vsphere.vapp_backup) has written, C(index.json) and one file for each VM.
+  - Symbolic links are followed only inside the directory, as in a volume that Kubernetes mounts from a ConfigMap or a
+    Secret. C(vmfork.vsphere.vapp_backup) does not write to such a directory.
   - Encrypted secrets stay encrypted. P(vmfork.vsphere.vapp_secrets#lookup) decrypts them.
 options:
   _terms:
@@ -62,7 +64,7 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     :param documents: whether to read more than the index.
     :raises AnsibleError: it has no readable index, or one that vapp_backup has not written.
     """
-    index = parsed(vapp_files.text(directory / INDEX))
+    index = parsed(vapp_files.text_within(directory, INDEX))
     if not isinstance(index, dict):
         raise AnsibleError(
             f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {_printable.text(index)}. Set "
@@ -79,7 +81,7 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
 def _document(directory: pathlib.Path, name: str) -> t.Any:
     if pathlib.PurePath(name).name != name:
         return "it is not in the directory of the backup"
-    return parsed(vapp_files.text(directory / name))
+    return parsed(vapp_files.text_within(directory, name))
 
 
 class LookupModule(LookupBase):

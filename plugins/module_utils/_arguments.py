@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from ansible.module_utils.basic import env_fallback
 from ansible.module_utils.common.validation import check_type_dict, check_type_list
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _text_lists
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _printable, _text_lists
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selection, Selector
@@ -100,7 +100,7 @@ def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
         return HIDDEN
     if name in SCRIPTS:
         content = str(value).encode("utf-8", "surrogatepass")
-        return f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
+        return f"{_printable.count(len(content), 'byte')}, SHA-256 {hashlib.sha256(content).hexdigest()}"
     if not option.get("options"):
         return value
     entries = _read(check_type_list, value, None) if option.get("type") == "list" else [value]

@@ -19,7 +19,7 @@ import ssl
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 
 CALL_TIMEOUT = 120
@@ -263,7 +263,7 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         raise _errors.ConnectionFailed(f"{where}: the name does not resolve. Check hostname.") from error
     except TimeoutError as error:
         raise _errors.ConnectionFailed(
-            f"{where}: no answer within {seconds:g} seconds. Check hostname, port and firewalls."
+            f"{where}: no answer within {_printable.count(seconds, 'second')}. Check hostname, port and firewalls."
         ) from error
     except OSError as error:
         raise _errors.ConnectionFailed(f"{where}: {reason(error)}. Check hostname and port.") from error

@@ -12,7 +12,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _printable
 
 GRACE_SECONDS = 3
 """Seconds after the deadline in which an answer may still arrive; the server may hold an answer back until the
@@ -74,10 +74,15 @@ class Deadline:
         """Move the deadline to now, unless it has passed."""
         self._end = min(self._end, time.monotonic())
 
+    @property
+    def duration(self) -> str:
+        """Return the duration of the whole task in words."""
+        return _printable.count(self.seconds, "second")
+
     def check(self, what: str, why: str, remedy: str = "") -> None:
         """Raise :class:`_errors.TimedOut` if the deadline has passed."""
         if self.passed:
-            raise _errors.TimedOut(_errors.sentence(what, f"{why} within {self.seconds:g} seconds", remedy))
+            raise _errors.TimedOut(_errors.sentence(what, f"{why} within {self.duration}", remedy))
 
 
 class Budget:

@@ -116,7 +116,7 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
             _errors.sentence(what, fault.text, remedy), fault.fault, getattr(fault.cause, "task", None)
         ) from fault
     if not reaches(session, deadline, vm, "poweredOff"):
-        why = f"it was not off within {deadline.seconds:g} seconds"
+        why = f"it was not off within {deadline.duration}"
         raise _errors.TimedOut(_errors.sentence(what, why, remedy))
 
 

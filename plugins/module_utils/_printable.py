@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make text from guests and servers safe to print and to log.
+"""Make text from guests and servers safe to print and to log, and count in words.
 
 Private to the collection.
 """
@@ -31,6 +31,14 @@ def _safe(char: str) -> str:
         return char
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def count(number: float, singular: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``1 VM`` or ``2 properties``.
+
+    :param plural: empty: the singular with an ``s``.
+    """
+    return f"{number:.15g} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 DOCUMENT = "export"

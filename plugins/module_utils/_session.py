@@ -256,7 +256,7 @@ class Session:
         """
         if not self.budget.may_begin():
             raise _errors.TimedOut(
-                f"The timeout of the task ({self.deadline.seconds:g} seconds) was reached, so nothing more was sent to "
+                f"The timeout of the task ({self.deadline.duration}) was reached, so nothing more was sent to "
                 f"{self.server.hostname}. Increase timeout, or run again."
             )
 
@@ -264,7 +264,7 @@ class Session:
         """Return the exception for a call that was sent but not answered."""
         if self.budget.cut_off():
             return _errors.Unanswered(
-                f"{self.server.hostname} did not answer a call within the {self.deadline.seconds:g} seconds of the "
+                f"{self.server.hostname} did not answer a call within the {self.deadline.duration} of the "
                 "task. Check the server and the network, or increase timeout."
             )
         return lost(self.server, error)

@@ -298,7 +298,7 @@ def _not_ended(what: str, deadline: Deadline) -> _errors.NotEnded:
     return _errors.NotEnded(
         _errors.sentence(
             what,
-            f"vCenter's task did not end within {deadline.seconds:g} seconds",
+            f"vCenter's task did not end within {deadline.duration}",
             "The task continues. Check it in the vSphere Client.",
         )
     )

@@ -149,7 +149,7 @@ vms:
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module, _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     examine,
@@ -246,9 +246,8 @@ def _result(results: list[dict[str, t.Any]], diffs: list[dict[str, t.Any]]) -> _
     failed = [vm for vm in results if vm["failed"]]
     if failed:
         more = f" And {len(failed) - 1} more; see vms." if len(failed) > 1 else ""
-        raise _errors.OperationFailed(
-            f"{len(failed)} of {len(results)} VMs were not restored. {failed[0]['msg']}{more}", **result
-        )
+        counted = f"{len(failed)} of {_printable.count(len(results), 'VM')}"
+        raise _errors.OperationFailed(f"{counted} could not be restored. {failed[0]['msg']}{more}", **result)
     return result
 
 

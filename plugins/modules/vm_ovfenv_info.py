@@ -554,7 +554,7 @@ import datetime
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module, _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking, vapp_export
@@ -689,7 +689,9 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     if failing:
         verdicts = ((vm.found.name, filter(None, (vm.diagnosis.status, vm.diagnosis.cause))) for vm in failing)
         listed = ", ".join(f"{name} ({', '.join(verdict)})" for name, verdict in verdicts)
-        raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
+        counted = f"{len(failing)} of {_printable.count(len(examined), 'VM')}"
+        verb = "fails" if len(failing) == 1 else "fail"
+        raise _errors.VerdictFailed(f"{counted} {verb}: {listed}. See ovfenv.", **result)
     return {"changed": False, **result}
 
 

@@ -554,7 +554,7 @@ summary:
 import ipaddress
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module, _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
@@ -719,7 +719,8 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline)
     if failed:
         more = f" And {len(failed) - 1} more; see children." if len(failed) > 1 else ""
         raise _errors.OperationFailed(
-            f"{len(failed)} of {len(results)} children failed. {failed[0].error}{more}", **result
+            f"{len(failed)} of {_printable.count(len(results), 'child', 'children')} failed. {failed[0].error}{more}",
+            **result,
         )
     return result
 

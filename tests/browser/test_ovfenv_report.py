@@ -281,6 +281,19 @@ def test_command_restores_exactly_the_lost_options_that_the_backup_contains(brow
     page.close()
 
 
+def test_counts_one_vm_in_the_singular(browser: Browser, tmp_path: Path, result: dict[str, Any]) -> None:
+    lost = next(vm for vm in result["ovfenv"] if vm["diagnosis"]["status"] == "unknown")
+    summary = {**result["summary"], "total": 1, "judged_without_guest_evidence": 1}
+    one = {"ovfenv": [lost], "summary": summary}
+    page = browser.new_page()
+    page.goto(make(tmp_path, "one.html", one, ovfenv_vms=lost["name"]).as_uri())
+    text = page.locator("body").inner_text()
+    for words in ("0 of 1 appliance run", "1 was not judged", "1 VM by name", "1 VM examined. 1 was judged without"):
+        assert words in text
+    assert re.findall(r"\b1 (?:VMs|were|appliances)", text) == []
+    page.close()
+
+
 def test_offers_no_command_without_effect(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     """The repair leaves a VM with a delivered document unchanged."""
     rows = open_page().locator("tbody tr")

@@ -334,7 +334,7 @@ def test_only_and_fail_on(all_vms: Estate) -> None:
     assert not look(all_vms, *names, fail_on=["lost", "stale"]).get("failed")
     failed = look(all_vms, *names, fail_on=["lost_suspected"], only=["delivered_assumed"])
     assert failed["failed"]
-    assert failed.msg == "1 of 3 VMs fail: esxi (lost_suspected, esxi_direct). See ovfenv."
+    assert failed.msg == "1 of 3 VMs fails: esxi (lost_suspected, esxi_direct). See ovfenv."
     assert [entry["name"] for entry in failed["ovfenv"]] == ["vcenter"]
     assert failed["summary"] == shown["summary"]
     assert "exception" not in failed

@@ -66,7 +66,7 @@ def test_parent_of_running_children_is_not_disabled(quiesced: VCenter) -> None:
     quiesced.fork("web-01")
     with quiesced.calls() as calls:
         refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
-    assert "1 of its children are running (web-01)" in refusal.msg
+    assert "it has 1 running child (web-01)" in refusal.msg
     assert not CHANGING & set(calls)
 
 

@@ -438,7 +438,7 @@ def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
     for method in ("TerminateProcessInGuest", "ListProcessesInGuest"):
         parent.fault(method=method, at="call", fault="GuestPermissionDenied", count=0)
     refusal = quiesce(parent, pre_quiesce_script="sleep 1000", timeout=1)
-    assert "did not reach the fork point within 1 seconds" in refusal.msg
+    assert "did not reach the fork point within 1 second" in refusal.msg
     assert f"The runner in the guest (process {refusal['guest']['pid']}) could not be ended" in refusal.msg
     assert "power off the VM" in refusal.msg
     assert refusal["parent"]["quiesced"] is False

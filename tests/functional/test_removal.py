@@ -77,7 +77,7 @@ def test_running_backup_is_waited_for(quiesced: VCenter) -> None:
     checked = quiesced.ok("vmfork_child", **gone, check=True)
     assert f"a backup seems to be running on it (snapshot {BACKUP})" in str(checked["warnings"])
     refusal = quiesced.fails("vmfork_child", **gone, timeout=1)
-    assert f"(snapshot {BACKUP}), which did not end within 1 seconds" in refusal.msg
+    assert f"(snapshot {BACKUP}), which did not end within 1 second" in refusal.msg
     assert not refusal["changed"]
     with quiesced.at_call("WaitForUpdatesEx", quiesced.govc, "snapshot.remove", "-vm", "web-01", BACKUP):
         assert states(quiesced.ok("vmfork_child", **gone)) == {"web-01": "removed"}

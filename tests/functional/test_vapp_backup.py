@@ -164,7 +164,7 @@ def test_missing_named_vm(place: Estate, directory: pathlib.Path) -> None:
     appliance(place, "first")
     result = back_up(place, directory, name=["first", "secnd"])
     assert result["failed"]
-    assert result["msg"] == "1 of 2 VMs are not saved: secnd (it was not found). See vms."
+    assert result["msg"] == "1 of 2 VMs could not be saved: secnd (it was not found). See vms."
     assert [vm["name"] for vm in index(directory)["vms"]] == ["first"]
     assert index(directory)["not_read"] == [{"name": "secnd", "moid": None, "reason": "it was not found"}]
     assert not index(directory)["complete"]
@@ -201,7 +201,7 @@ def test_password_within_a_value(place: Estate, directory: pathlib.Path) -> None
     appliance(place, "two")
     for _run in range(2):
         result = back_up(place, directory)
-        assert "1 of 2 VMs are not saved: one (a password of this run is part of its vApp options" in result["msg"]
+        assert "1 of 2 VMs could not be saved: one (a password of this run is part of its vApp options" in result["msg"]
         assert [vm["name"] for vm in index(directory)["vms"]] == ["two"]
     assert password not in str(files(directory))
     assert f"{vm.mo.config.instanceUuid}.json" not in files(directory)

@@ -135,7 +135,7 @@ def test_secrets(shared: Estate) -> None:
 def test_removal(shared: Estate) -> None:
     vm = appliance(shared, "removed")
     refused = write(vm, enabled=False)
-    assert "enabled=false would remove all of them (4 properties, 1 products; the passwords admin cannot be read" in (
+    assert "enabled=false would remove all of them (4 properties, 1 product; the passwords admin cannot be read" in (
         refused.msg
     )
     assert len(stored(vm)) == 4

@@ -72,7 +72,7 @@ def test_failure_of_a_vm_does_not_stop_the_others(place: Estate) -> None:
     place.vcenter.fault(method=RECONFIGURE, at="task", fault="InvalidPowerState", vm=vms[3].moid, count=1)
     failed = clean(place.vcenter.fails("vapp_restore", vms=entries))
     assert names(failed, "failed") == [vms[3].name]
-    assert failed.msg.startswith(f"1 of {COUNT} VMs were not restored. ")
+    assert failed.msg.startswith(f"1 of {COUNT} VMs could not be restored. ")
     assert f"VM {vms[3].name}" in failed.msg
     again = clean(place.vcenter.ok("vapp_restore", vms=entries))
     assert names(again, "changed") == [vms[3].name]

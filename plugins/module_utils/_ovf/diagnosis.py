@@ -16,6 +16,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import bypassed, impact, origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import (
     GUESTINFO,
@@ -815,7 +816,8 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
             yield "configured: an earlier report or a backup has vApp options of it"
         return
     properties = e.configured.properties
-    yield f"configured: {len(properties)} properties, transports: {', '.join(e.configured.transports) or 'none'}"
+    counted = _printable.count(len(properties), "property", "properties")
+    yield f"configured: {counted}, transports: {', '.join(e.configured.transports) or 'none'}"
     if foreign := e.configured.foreign_transports:
         yield (
             f"configured: vCenter delivers only through com.vmware.guestInfo and iso, not through {', '.join(foreign)}"

@@ -24,6 +24,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _extra_config,
     _inventory,
     _power,
+    _printable,
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
@@ -194,7 +195,9 @@ def examine(
         evidence = []
         for known in pool.map(ask, found):
             evidence.append(known)
-            session.progress.show(f"{len(evidence)} of {len(found)} VMs examined", len(evidence), len(found))
+            session.progress.show(
+                f"{len(evidence)} of {_printable.count(len(found), 'VM')} examined", len(evidence), len(found)
+            )
     evidence = _with_pools(session, found, _with_owners(session, found, evidence))
     result = [
         _examined(entry, hosts.get(entry.values.get("runtime.host"), UNKNOWN_HOST).name, known, lost_runs)

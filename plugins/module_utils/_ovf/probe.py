@@ -174,7 +174,7 @@ $tag = '^<(?<prefix>[\w.-]+:)?Environment(?:[ \t\r\n]+(?<key>[\w.:-]+)[ \t\r\n]*
     if ($xml -cnotmatch '^<([\w.-]+:)?Environment(?![\w.:-])') { $outcome = $non_xml; break tools }
     $outcome = $unreadable
     if (-not $root.Success) { break tools }
-    $given = @{}; $bearers = @()
+    $given = New-Object Collections.Hashtable ([StringComparer]::Ordinal); $bearers = @()
     for ($at = 0; $at -lt $root.Groups['key'].Captures.Count; $at++) {
       $key = $root.Groups['key'].Captures[$at].Value
       if ($given.ContainsKey(":$key")) { break tools }

@@ -16,6 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
     _inventory,
     _power,
+    _printable,
     _privileges,
     _properties,
     _tasks,
@@ -303,7 +304,7 @@ class RepairTarget:
         if self._lacks_time_to_stop:
             raise _errors.TimedOut(
                 f"VM {self.name} is left unchanged ({self.after.diagnosis.status}): {self._deadline.remaining:.0f} of "
-                f"{self._deadline.seconds:g} seconds are left, which is too short for a shutdown. Increase timeout."
+                f"{self._deadline.duration} are left, which is too short for a shutdown. Increase timeout."
             )
         try:
             if self._options.shutdown == "hard":
@@ -415,7 +416,9 @@ class RepairTarget:
         with _properties.Watch(self._session, {vim.VirtualMachine: [path]}) as watch:
             watch.add([self._vm])
             if not _properties.wait_for(watch, seconds, ready):
-                self._tools_late = f"VMware Tools did not start in VM {self.name} within {seconds:.0f} seconds."
+                self._tools_late = (
+                    f"VMware Tools did not start in VM {self.name} within {_printable.count(round(seconds), 'second')}."
+                )
                 self._warn(self._tools_late)
 
 

@@ -17,7 +17,7 @@ import difflib
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export, vapp_types
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import (
     IpAllocation,
@@ -140,13 +140,14 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
 def lost(info: t.Any) -> str:
     """Return what the removal of vApp options destroys, as a clause."""
     passwords = [_key(prop) for prop in info.property or [] if vapp_types.is_password(prop.type)]
-    counts = {
-        "properties": len(info.property or []),
-        "products": len(info.product or []),
-        "license agreements": len(info.eula or []),
-        "OVF sections": len(info.ovfSection or []),
-    }
-    text = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no properties"
+    parts = (
+        (info.property, "property", "properties"),
+        (info.product, "product", "products"),
+        (info.eula, "license agreement", "license agreements"),
+        (info.ovfSection, "OVF section", "OVF sections"),
+    )
+    counts = [_printable.count(len(part), singular, plural) for part, singular, plural in parts if part]
+    text = ", ".join(counts) or "no properties"
     if passwords:
         text += f"; the passwords {', '.join(passwords)} cannot be read, so they cannot be restored"
     return text
@@ -435,7 +436,7 @@ class _Planner:
             if differs:
                 self.faults.append(
                     f"property {wanted.key} is a password, and editing it without its value may clear it (set the "
-                    "value in secret_values)"
+                    f"value in {_secrets(wanted.restored)})"
                 )
             return
         if wanted.state == "reset" and self._request.update_secrets == "on_create":
@@ -495,9 +496,10 @@ class _Planner:
         if not vapp_types.is_password(kind):
             return
         if wanted.value is not None and not wanted.secret:
-            self.faults.append(f"property {wanted.key} is a password (set its value in secret_values)")
+            self.faults.append(f"property {wanted.key} is a password (set its value in {_secrets(wanted.restored)})")
         if wanted.default not in (None, ""):
-            self.faults.append(f"property {wanted.key} is a password (set its value in secret_values, and no default)")
+            where = _secrets(wanted.restored)
+            self.faults.append(f"property {wanted.key} is a password (set its value in {where}, and no default)")
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -612,6 +614,11 @@ class _Planner:
         if operations:
             self._spec["ovfSection"] = operations
             self._after["ovfSection"] = after
+
+
+def _secrets(restored: bool) -> str:
+    """Return the option for secrets. A document is often restored by a playbook, which has a variable instead."""
+    return "secret_values, or in vapp_restore_secrets of the playbook vapp_restore" if restored else "secret_values"
 
 
 def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:

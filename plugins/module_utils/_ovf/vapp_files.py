@@ -3,7 +3,8 @@
 """Read and write the files of a backup of vApp options on the controller.
 
 Private to the collection. Only regular files are read. Each file is replaced as a whole, under a lock: backups of
-different VMs may go into one directory at the same time.
+different VMs may go into one directory at the same time. Symbolic links are followed only for a restore, and only
+inside the directory, since Kubernetes provides the files of a volume in this way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 import typing as t
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import INDEX, Unusable, is_name
 
 TEMPORARY = ".vapp_backup."
@@ -64,6 +66,15 @@ def read(directory: pathlib.Path) -> dict[str, str | Unusable]:
         raise _unusable(directory, error) from None
 
 
+def text_within(directory: pathlib.Path, name: str) -> str | Unusable:
+    """Return the content of a file as :func:`text` does, but follow symbolic links that stay inside the directory."""
+    try:
+        real = (directory / name).resolve(strict=True)
+        return text(real if real.is_relative_to(directory.resolve()) else directory / name)
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links that form a loop, before Python 3.13
+        return text(directory / name)
+
+
 def text(path: pathlib.Path) -> str | Unusable:
     """Return the content of a file, unless it is not a regular file or not text."""
     try:
@@ -101,7 +112,7 @@ def locked(directory: pathlib.Path) -> t.Iterator[None]:
     try:
         descriptor = _lock(directory)
     except OSError as error:
-        raise _unusable(directory, error) from None
+        raise _foreign_lock(directory / LOCK) or _unusable(directory, error) from None
     try:
         _remove_leftovers(directory)
         yield
@@ -131,6 +142,20 @@ def _lock(directory: pathlib.Path) -> int:
         os.close(descriptor)
 
 
+def _foreign_lock(path: pathlib.Path) -> BackupError | None:
+    """Return the exception for a lock that belongs to another user; ``None``: it does not."""
+    try:
+        owner = path.lstat().st_uid
+    except OSError:
+        return None
+    if owner == os.geteuid():
+        return None
+    return BackupError(
+        f"{path} belongs to the user with ID {owner}. Only one user can write the backups of a directory: run as that "
+        "user, or choose another directory. If no backup is running, remove the file."
+    )
+
+
 def _is_there(directory: pathlib.Path, descriptor: int) -> bool:
     """Return whether the locked file is still the one in the directory: the run before removes its own."""
     try:
@@ -156,8 +181,8 @@ def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:
             _replace(directory, name, content)
         except OSError as error:
             raise BackupError(
-                f"{directory / name} could not be written: {_reason(error)}. {number} of {len(files)} files were "
-                "written. Correct this and run again."
+                f"{directory / name} could not be written: {_reason(error)}. Written before it: {number} of "
+                f"{_printable.count(len(files), 'file')}. Correct this and run again."
             ) from None
 
 

@@ -17,6 +17,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     sensitive,
@@ -551,7 +552,7 @@ def _product(products: t.Mapping[t.Any, t.Mapping[str, t.Any]]) -> str:
 def _differences(document: Document, current: Document, kept: t.Sequence[t.Any], whole: bool) -> list[str]:
     """Return the differences in words, without secrets."""
     if not current["enabled"]:
-        return [f"{len(kept)} properties"]
+        return [_printable.count(len(kept), "property", "properties")]
     there = {_parts(prop): prop for prop in current["properties"]}
     found = [text for prop in kept if (text := _property_difference(prop, there.get(_parts(prop))))]
     if whole:

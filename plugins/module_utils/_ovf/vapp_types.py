@@ -13,6 +13,8 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
+
 LONGEST = 65535
 """Maximum number of characters in a string."""
 
@@ -164,11 +166,12 @@ def wrong(kind: ValueType | None, value: str) -> str | None:
 
 
 def _wrong_length(kind: ValueType, length: int) -> str | None:
-    if length < (kind.least or 0):
-        return f"the value has fewer than the {kind.least:g} characters that the type {kind.text} requires"
+    least = kind.least or 0
+    if length < least:
+        return f"the value has fewer than the {_printable.count(least, 'character')} that the type {kind.text} requires"
     most = LONGEST if kind.most is None else kind.most
     if length > most:
-        return f"the value has more than the {most:.0f} characters that the type {kind.text} allows"
+        return f"the value has more than the {_printable.count(most, 'character')} that the type {kind.text} allows"
     return None
 
 

@@ -51,10 +51,13 @@ def test_backup_is_read(tmp_path: pathlib.Path) -> None:
 
 def test_files_that_are_no_regular_files(tmp_path: pathlib.Path) -> None:
     """A pipe would never be read to its end, and a link may lead anywhere."""
+    target = tmp_path / "target"
+    tmp_path /= "backup"
+    tmp_path.mkdir()
     written(tmp_path, KEPT, export(2, None), export(3, None))
     names = [vm["file"] for vm in json.loads((tmp_path / "index.json").read_text())["vms"]]
-    (tmp_path / names[0]).rename(tmp_path / "target")
-    (tmp_path / names[0]).symlink_to("target")
+    (tmp_path / names[0]).rename(target)
+    (tmp_path / names[0]).symlink_to(target)
     for name in names[1:]:
         (tmp_path / name).unlink()
     os.mkfifo(tmp_path / names[1])
@@ -64,6 +67,17 @@ def test_files_that_are_no_regular_files(tmp_path: pathlib.Path) -> None:
         names[1]: "it is not a regular file",
         names[2]: "it is not a regular file",
     }
+
+
+def test_volume_of_kubernetes(tmp_path: pathlib.Path) -> None:
+    """Each of its files is a link to a file in a directory that is a link, too."""
+    current = tmp_path / "..2026_11_29"
+    current.mkdir()
+    written(current, KEPT)
+    (tmp_path / "..data").symlink_to(current.name)
+    for path in current.iterdir():
+        (tmp_path / path.name).symlink_to(f"..data/{path.name}")
+    assert list(vapp_backup.read(tmp_path)["documents"].values()) == [KEPT]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "directory"])

@@ -20,6 +20,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _extra_config,
     _inventory,
     _power,
+    _printable,
     _privileges,
     _properties,
     _tasks,
@@ -303,7 +304,7 @@ class _Batch:
             del ready[vm]
             errors[vm] = _errors.TimedOut(
                 f"Child {self.names[vm]} was not removed: {why}, which did not end within "
-                f"{self.order.deadline.seconds:g} seconds. Run again when it has ended."
+                f"{self.order.deadline.duration}. Run again when it has ended."
                 + (" If the snapshot was left behind, set force=true." if self.losses[vm].temporary else "")
             )
         return ready
@@ -359,7 +360,9 @@ class _Batch:
 
     def show(self, verb: str, vms: t.Sized) -> None:
         """Report what is done to how many children."""
-        self.parent.session.progress.show(f"{verb} {len(vms)} of {len(self.names)} children")
+        self.parent.session.progress.show(
+            f"{verb} {len(vms)} of {_printable.count(len(self.names), 'child', 'children')}"
+        )
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:

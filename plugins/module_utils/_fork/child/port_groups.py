@@ -13,7 +13,7 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _printable, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
@@ -133,9 +133,10 @@ def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> 
             left.update({key: left[key] - count for key, count in ports.items() if key in left})
             continue
         result[name] = (
-            f"Could not create child {name}: it needs {ports[short]} of the {free[short]} free ports of the "
-            f"distributed port group {_inventory.unescape(bounded[short]['name'])}, and children earlier in this task "
-            f"leave {left[short]} of them. Add ports to it, enable its automatic expansion, or create fewer children."
+            f"Could not create child {name}: it needs {ports[short]} of the "
+            f"{_printable.count(free[short], 'free port')} of the distributed port group "
+            f"{_inventory.unescape(bounded[short]['name'])}, and children earlier in this task leave "
+            f"{left[short]} of them. Add ports to it, enable its automatic expansion, or create fewer children."
         )
     return result
 

@@ -17,7 +17,14 @@ import re
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _errors,
+    _extra_config,
+    _inventory,
+    _power,
+    _printable,
+    _tasks,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity, output_mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
@@ -683,7 +690,7 @@ def interrupted(child: Child, signal: str) -> str:
 
 def unfinished(child: Child, seconds: float, begun: bool = True) -> str:
     """Return why a child is not ready at the timeout, as a sentence."""
-    what = f"Child {child.name} is not ready after {seconds:g} seconds"
+    what = f"Child {child.name} is not ready after {_printable.count(seconds, 'second')}"
     if not begun:
         return _errors.sentence(what, "its creation was not started", "Increase timeout or concurrency.")
     if child.step not in (Step.RUNNING, Step.SETTLING):

@@ -16,6 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _extra_config,
     _inventory,
     _power,
+    _printable,
     _privileges,
     _properties,
     _tasks,
@@ -229,8 +230,8 @@ def unreadable(everyone: t.Mapping[t.Any, _properties.Values]) -> str | None:
         return None
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     return (
-        f"The configuration of {len(names)} VMs cannot be read, so it is not known whether they are children: "
-        f"{shown}. Grant the user the privilege System.Read on them."
+        f"The configuration of {_printable.count(len(names), 'VM')} cannot be read, so more children may exist: "
+        f"{shown}. Grant the user the privilege System.Read there."
     )
 
 
@@ -401,9 +402,9 @@ def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) 
     living = [child for child, _verdict in children(parent, deadline) if _power.is_on(child.values)]
     if living and not force:
         names = ", ".join(sorted(child.name for child in living))
+        running = _printable.count(len(living), "running child", "running children")
         raise _errors.Refused(
-            f"VM {parent.name} is left unchanged: {len(living)} of its children are running ({names}). Remove them "
-            "first, or set force=true.",
+            f"VM {parent.name} is left unchanged: it has {running} ({names}). Remove them first, or set force=true.",
             parent=parent.facts(),
         )
 

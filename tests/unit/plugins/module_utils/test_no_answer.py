@@ -39,7 +39,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_server(port: int) -> None:
     message = (
-        f"^Could not connect to 127.0.0.1 port {port}: no answer within 1 seconds. Check hostname, port and firewalls.$"
+        f"^Could not connect to 127.0.0.1 port {port}: no answer within 1 second. Check hostname, port and firewalls.$"
     )
     with pytest.raises(_errors.ConnectionFailed, match=message), _session.Session(server(port)):
         pass

@@ -15,6 +15,23 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _pr
 
 
 @pytest.mark.parametrize(
+    ("number", "nouns", "words"),
+    [
+        (0, ("VM",), "0 VMs"),
+        (1, ("VM",), "1 VM"),
+        (2, ("VM",), "2 VMs"),
+        (1, ("child", "children"), "1 child"),
+        (30, ("child", "children"), "30 children"),
+        (1.0, ("second",), "1 second"),
+        (0.5, ("second",), "0.5 seconds"),
+        (1234567, ("second",), "1234567 seconds"),
+    ],
+)
+def test_count(number: float, nouns: tuple[str, ...], words: str) -> None:
+    assert _printable.count(number, *nouns) == words
+
+
+@pytest.mark.parametrize(
     ("raw", "safe"),
     [
         ("plain, größe 名前\n\ttext", "plain, größe 名前\n\ttext"),

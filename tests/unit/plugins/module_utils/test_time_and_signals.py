@@ -61,7 +61,7 @@ def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
     assert took < 1 + OVERTIME
     assert fake.methods.count(method) <= 2
     if method == "CreateContainerView":
-        assert "did not answer a call within the 1 seconds of the task" in result["msg"]
+        assert "did not answer a call within the 1 second of the task" in result["msg"]
         assert fake.methods[-1] == "Logout"
 
 

@@ -96,8 +96,8 @@ def test_failure_of_a_vm_does_not_stop_the_others(make: Callable[..., Site]) -> 
     with pytest.raises(_errors.OperationFailed) as caught:
         site.run(entries)
     assert caught.value.sentence == (
-        "3 of 4 VMs were not restored. VM vm-99999 (web-0 in the document) was not found. Check whether the user can "
-        "see it. And 2 more; see vms."
+        "3 of 4 VMs could not be restored. VM vm-99999 (web-0 in the document) was not found. Check whether the user "
+        "can see it. And 2 more; see vms."
     )
     vms = caught.value.details["vms"]
     assert [(vm["failed"], vm["changed"]) for vm in vms] == [(True, False), (True, False), (True, False), (False, True)]
@@ -110,7 +110,7 @@ def test_failure_of_a_vm_does_not_stop_the_others(make: Callable[..., Site]) -> 
 def test_vm_with_other_options_is_not_overwritten_unless_asked(make: Callable[..., Site]) -> None:
     site = make(1)
     site.servers[0].set(vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="x", userConfigurable=True))
-    with pytest.raises(_errors.OperationFailed, match="1 of 1 VMs were not restored"):
+    with pytest.raises(_errors.OperationFailed, match="1 of 1 VM could not be restored"):
         site.run(site.entries())
     assert site.stored() == [{"hostname": "x"}]
     assert site.run(site.entries(overwrite=True))["changed"]

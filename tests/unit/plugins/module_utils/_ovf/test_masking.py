@@ -189,7 +189,8 @@ def test_xml_without_secrets_is_unchanged() -> None:
 
 
 def test_elements_without_white_space_between_them() -> None:
-    text = f'<Environment xmlns="{document.NAMESPACE}"><PlatformSection><Kind>x</Kind><Empty/></PlatformSection></Environment>'
+    section = "<PlatformSection><Kind>x</Kind><Empty/></PlatformSection>"
+    text = f'<Environment xmlns="{document.NAMESPACE}">{section}</Environment>'
     assert Mask().xml(text) == text
 
 

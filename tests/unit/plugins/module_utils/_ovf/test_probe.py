@@ -353,6 +353,13 @@ def test_windows_script_has_the_same_words_and_codes() -> None:
     }
 
 
+def test_windows_script_distinguishes_attributes_that_differ_by_case_only() -> None:
+    """Unlike XML, a hash table of PowerShell ignores the case of its keys."""
+    script = windows_script()
+    assert "@{" not in script
+    assert "$given = New-Object Collections.Hashtable ([StringComparer]::Ordinal);" in script
+
+
 def test_windows_script_quotes_its_parameters() -> None:
     assert "$into = 'C:\\it''s $here'\n" in windows_script("C:\\it's $here")
 

@@ -587,7 +587,7 @@ def test_no_vapp_options() -> None:
 
 def test_removal() -> None:
     sentence = refusal(appliance(eula=["x"]), enabled=False)
-    assert "8 properties, 1 products, 1 license agreements; the passwords admin cannot be read" in sentence
+    assert "8 properties, 1 product, 1 license agreement; the passwords admin cannot be read" in sentence
     assert "force=true" in sentence
     change = vapp_change.plan("VM1", appliance(), request(enabled=False, force=True))
     assert (change.removes_all, change.spec, change.after, change.needs) == (True, None, None, {STRUCTURE})

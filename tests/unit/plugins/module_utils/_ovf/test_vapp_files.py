@@ -58,6 +58,42 @@ def test_unusable_files(tmp_path: pathlib.Path) -> None:
     }
 
 
+def test_links_inside_the_directory_are_read_for_a_restore_only(tmp_path: pathlib.Path) -> None:
+    """Kubernetes mounts a ConfigMap or a Secret in this way, and replaces the link to the current directory."""
+    volume = tmp_path / "volume"
+    current = volume / "..2026_11_29"
+    current.mkdir(parents=True)
+    (current / NAME).write_text("{}")
+    (volume / "..data").symlink_to(current.name)
+    (volume / NAME).symlink_to(f"..data/{NAME}")
+    mounted = tmp_path / "mounted"
+    mounted.symlink_to(volume)
+    for directory in (volume, mounted):
+        assert vapp_files.text_within(directory, NAME) == "{}"
+        assert vapp_files.read(directory) == {NAME: Unusable("it is a symbolic link")}
+
+
+def test_links_out_of_the_directory_are_not_read(tmp_path: pathlib.Path) -> None:
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    (tmp_path / "secret").write_text("{}")
+    (tmp_path / "backup.other").mkdir()
+    (tmp_path / "backup.other" / NAME).write_text("{}")
+    (backup / "data").symlink_to(tmp_path)
+    (backup / "self").symlink_to("self")
+    (backup / "twice").symlink_to("data/secret")
+    for name, target in (("up", "../secret"), ("whole", tmp_path / "secret"), ("beside", f"../backup.other/{NAME}")):
+        (backup / name).symlink_to(target)
+    for name in ("up", "whole", "beside", "twice", "self"):
+        assert vapp_files.text_within(backup, name) == Unusable("it is a symbolic link")
+    (backup / "pipe").symlink_to("fifo")
+    os.mkfifo(backup / "fifo")
+    assert vapp_files.text_within(backup, "pipe") == Unusable("it is not a regular file")
+    missing = vapp_files.text_within(backup, "missing")
+    assert isinstance(missing, Unusable)
+    assert missing.reason == "it cannot be read: No such file or directory"
+
+
 def test_disk_full(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {NAME: "old"})
     left = [1]
@@ -68,7 +104,7 @@ def test_disk_full(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> N
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(vapp_files.BackupError, match=r"No space left on device\. 1 of 3 files were written\."):
+    with pytest.raises(vapp_files.BackupError, match=r"No space left on device\. Written before it: 1 of 3 files\."):
         write(tmp_path, {"a.json": "new", NAME: "new", "index.json": "new"})
     assert (tmp_path / NAME).read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "a.json"], "no half of a file is left"
@@ -157,6 +193,26 @@ def test_lock_that_cannot_be_used(tmp_path: pathlib.Path, kind: str) -> None:
     else:
         (tmp_path / vapp_files.LOCK).mkdir()
     with pytest.raises(vapp_files.BackupError, match="cannot be used"):
+        write(tmp_path, {NAME: "{}"})
+
+
+def test_lock_of_another_user(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / vapp_files.LOCK
+    lock.touch()
+    real = os.open
+
+    def refuse(path: object, *arguments: int) -> int:
+        if path == lock:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(str(path), *arguments)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(vapp_files.BackupError, match=r"cannot be used: Permission denied\."):
+        write(tmp_path, {NAME: "{}"})
+    monkeypatch.setattr(os, "geteuid", lambda: lock.stat().st_uid + 1)
+    with pytest.raises(
+        vapp_files.BackupError, match=rf"lock belongs to the user with ID {lock.stat().st_uid}\. Only one"
+    ):
         write(tmp_path, {NAME: "{}"})
 
 

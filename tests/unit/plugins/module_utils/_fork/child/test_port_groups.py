@@ -69,9 +69,8 @@ def test_ports_are_assigned_in_order(bed: Bed, free: int, short: list[str]) -> N
     bed.port_group(free)
     messages = bed.short("a", "b", "c")
     assert list(messages) == short
-    assert all(
-        f"of the {free} free ports of the distributed port group Lab" in message for message in messages.values()
-    )
+    noun = "free port" if free == 1 else "free ports"
+    assert all(f"of the {free} {noun} of the distributed port group Lab" in message for message in messages.values())
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
 def test_parent_of_running_children_is_left_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch)
     bed.power(ON, bed.child)
-    with pytest.raises(_errors.Refused, match=r"1 of its children are running \(web-01\)"):
+    with pytest.raises(_errors.Refused, match=r"it has 1 running child \(web-01\)"):
         bed.disable()
     assert (bed.acts, bed.vcenter.state(bed.vm)) == ([], ON)
 
@@ -103,7 +103,7 @@ def test_child_that_is_started_while_the_parent_is_busy(
         assert bed.disable(force=True) is True
         return
     with pytest.raises(
-        _errors.Refused, match=r"VM golden is left unchanged: 1 of its children are running \(web-01\)"
+        _errors.Refused, match=r"VM golden is left unchanged: it has 1 running child \(web-01\)"
     ) as error:
         bed.disable()
     assert bed.acts == BOTH[: BOTH.index(method) + 1]
