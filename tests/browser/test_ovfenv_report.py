@@ -294,6 +294,78 @@ def test_counts_one_vm_in_the_singular(browser: Browser, tmp_path: Path, result:
     page.close()
 
 
+def test_header_stays_in_view(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+    header = page.locator("thead").bounding_box()
+    assert header is not None
+    assert header["y"] == 0
+
+
+def test_says_which_verdict_a_vm_had(browser: Browser, tmp_path: Path, result: dict[str, Any]) -> None:
+    vms = [vm for vm in result["ovfenv"] if vm["diagnosis"]["status"] in ("lost", "stale")]
+    was_lost = next(vm["diagnosis"] for vm in vms if vm["diagnosis"]["status"] == "lost")
+    before = [{**vm, "diagnosis": was_lost} for vm in vms]
+    make(tmp_path, "before.html", {**result, "ovfenv": before})
+    path = make(tmp_path, "after.html", {**result, "ovfenv": vms}, ovfenv_earlier_report="before.html")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    badges = "rows => Object.fromEntries(rows.map(row => [row.id, row.querySelector('.badge')?.textContent ?? null]))"
+    shown = page.eval_on_selector_all("tbody tr", badges)
+    expected = {vm["moid"]: None if vm["diagnosis"]["status"] == "lost" else "was lost" for vm in vms}
+    assert set(expected.values()) == {None, "was lost"}
+    assert shown == expected
+    page.get_by_role("button", name="new since then").click()
+    assert set(column(page, ".verdict")) == {"! stale"}
+    page.close()
+
+
+def test_link_in_the_alert_resets_the_chosen_verdicts(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    page = open_page()
+    chosen = page.get_by_role("button", name="nothing_to_deliver:")
+    plain = chosen.evaluate("button => getComputedStyle(button).boxShadow")
+    chosen.click()
+    assert chosen.evaluate("button => getComputedStyle(button).boxShadow") != plain, "it looks pressed"
+    page.locator(".alert a").first.click()
+    assert page.locator("tr:target .name").is_visible()
+    assert chosen.get_attribute("aria-pressed") == "false"
+    assert len(column(page, "th")) == len(listed)
+
+
+def test_copies_without_the_clipboard_of_a_secure_page(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.locator(".copy").first.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("getSelection().toString()") == page.locator(".command code").first.text_content()
+
+
+def test_report_without_rows(browser: Browser, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    page = browser.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(make(tmp_path, "empty.html", {**samples.result(0), "ovfenv": []}).as_uri())
+    assert page.get_by_role("heading", level=1).text_content() == "0 of 0 appliances run without their settings"
+    assert page.locator("table, .tools").count() == 0
+    assert page.evaluate("document.documentElement.className") == "scripted"
+    assert complaints == []
+    page.close()
+
+
+def test_rows_out_of_view_are_not_laid_out(open_page: Open) -> None:
+    """Otherwise a page with thousands of rows is slow."""
+    assert open_page().locator("tbody tr").last.evaluate("row => getComputedStyle(row).contentVisibility") == "auto"
+
+
+def test_hides_empty_cells_on_a_phone(open_page: Open) -> None:
+    page = open_page(viewport=PHONE)
+    empty = page.locator("tbody td:empty")
+    assert empty.count() > 0
+    assert all(not cell.is_visible() for cell in empty.all())
+    assert page.locator("thead th").last.text_content() == "Next"
+    assert not page.locator("thead th").last.is_visible(), "it cannot be sorted"
+
+
 def test_offers_no_command_without_effect(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     """The repair leaves a VM with a delivered document unchanged."""
     rows = open_page().locator("tbody tr")
@@ -489,11 +561,20 @@ def test_has_enough_contrast(open_page: Open, scheme: str, media: str) -> None:
     page = open_page(color_scheme=scheme)
     page.emulate_media(media=media, color_scheme=scheme)
     assert page.evaluate(CONTRAST) >= 4.5
+    if media == "print":
+        look = "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
+        assert page.locator("body").evaluate(look) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+        assert page.locator(".name").first.evaluate("name => getComputedStyle(name).color") == "rgb(0, 0, 0)"
 
 
 def test_prints_every_text_and_no_buttons(open_page: Open) -> None:
     page = open_page()
+    opened = page.locator("tbody details").first
+    opened.locator("summary").click()
+    hidden = page.locator("tbody details:not([open]) li").first
+    assert not hidden.is_visible()
     page.emulate_media(media="print")
+    assert hidden.is_visible(), "even without a script"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("tbody details:not([open])").count() == 0
     assert not page.locator(".copy").first.is_visible()
@@ -502,7 +583,8 @@ def test_prints_every_text_and_no_buttons(open_page: Open) -> None:
     look = "row => { const style = getComputedStyle(row); return [style.contentVisibility, style.breakInside]; }"
     assert page.locator("tbody tr").first.evaluate(look) == ["visible", "avoid"], "each row is printed, on one page"
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("tbody details[open]").count() == 0
+    assert page.locator("tbody details[open]").count() == 1
+    assert opened.get_attribute("open") is not None, "what was open before stays open"
 
 
 def test_shows_values_common_to_all_rows_once(browser: Browser, tmp_path: Path) -> None:
@@ -548,6 +630,7 @@ def test_is_readable_without_scripts(open_page: Open, listed: dict[str, dict[str
     assert page.locator("tbody tr").count() == len(listed)
     assert page.locator(".verdict").first.is_visible()
     assert not page.locator(".copy").first.is_visible()
+    assert not page.get_by_role("searchbox").is_visible()
 
 
 def test_runs_no_injected_script(browser: Browser, report: Path) -> None:

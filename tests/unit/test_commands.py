@@ -42,7 +42,7 @@ def evaluated(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def table(shown: str, **variables: Any) -> list[str]:
     """Return the lines that vapp_restore or vapp_backup displays."""
-    parts = [(TEMPLATES / f"{name}.j2").read_text() for name in ("command", "table", shown)]
+    parts = [(TEMPLATES / f"{name}.j2").read_text() for name in ("command", "count", "table", shown)]
     variables["__ovfenv_connection"] = {"vmfork_hostname": "vc.example.com"}
     render = trusted(re.sub(r"(?m)^{% from .*\n", "", "".join(parts)))
     results = {key: wrap_var(value) for key, value in variables.items()}  # as Ansible stores results
