@@ -124,6 +124,7 @@ VMS: dict[str, dict[str, Any]] = {
     "vmfork_info": {},
     "vm_ovfenv_info": {},
     "vapp_backup": {"name": "golden", "directory": "backup"},
+    "vapp_restore": {"vms": [{"moid": "vm-1", "restore_from": {}}]},
 }
 
 
@@ -196,7 +197,8 @@ def broken_values(option: dict[str, Any]) -> list[Any]:
     if option.get("options"):
         inner: list[Any] = []
         for name, sub in option["options"].items():
-            needed = {other: "web" for other, its in option["options"].items() if its.get("required") and other != name}
+            others = {other: its for other, its in option["options"].items() if its.get("required") and other != name}
+            needed = {other: {} if its.get("type") == "dict" else "web" for other, its in others.items()}
             inner += [{**needed, name: value} for value in broken_values(sub)]
         return [[entry] for entry in inner] if kind == "list" else inner
     if kind == "dict":
