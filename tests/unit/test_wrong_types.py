@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
 from unit.examples import examples
 from unit.fake_vcenter import OFF, ON, FakeVCenter
+from unit.plugins.module_utils._ovf.test_vapp_change import appliance
+from unit.plugins.module_utils._ovf.test_vapp_restore import export
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 
@@ -92,6 +94,7 @@ class Bed:
         self.keeper = self.recorded("web-02", devices("[ds] other/data.vmdk", "00:50:56:00:00:03"))
         self.foreign = vcenter.vm("web-03", **{"config.hardware.device": devices("[ds] f/f.vmdk", "00:50:56:00:00:04")})
         self.off = vcenter.vm("stopped", OFF)
+        assert self.off._GetMoId() == STOPPED
         vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [self.child, self.keeper]
         vcenter.effects["RetrieveForkParent_Task"] = lambda child: (
             self.golden if child in (self.child, self.keeper) else None
@@ -124,6 +127,7 @@ class Scenario(NamedTuple):
     done: Callable[[Bed], bool] = lambda _bed: True
 
 
+STOPPED = "vm-104"
 NEW = {"parent_name": "golden", "name": "web-04", "config_params": {"ipaddress": "192.0.2.4"}, "timeout": 60}
 SCENARIOS = {
     "info": Scenario("vmfork_info", {}),
@@ -168,6 +172,10 @@ SCENARIOS = {
         },
     ),
     "no vApp options": Scenario("vm_vapp_options", {"name": "stopped", "enabled": False, "force": True, "timeout": 60}),
+    "restore": Scenario(
+        "vapp_restore",
+        {"vms": [{"moid": STOPPED, "restore_from": export(1, appliance()), "secret_values": {"admin": "z"}}]},
+    ),
     "OVF repair": Scenario("vm_ovfenv", {"name": "stopped", "shutdown": "hard", "timeout": 60}),
 }
 VERSIONS = ("8.0.3.0", "6.5")

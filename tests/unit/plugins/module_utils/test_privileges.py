@@ -17,7 +17,7 @@ from pyVmomi import vim
 from ansible_collections.vmfork.vsphere.plugins.module_utils._privileges import NEEDS
 
 ROLES = Path(__file__).parents[4] / "playbooks" / "files" / "privileges"
-MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child", "vm_vapp_options")
+MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child", "vm_vapp_options", "vapp_restore")
 
 BOTH = {
     "PowerOnVM_Task",
