@@ -292,15 +292,22 @@ def test_files_that_cannot_be_replaced(place: Estate, directory: pathlib.Path) -
     assert "it has version \\x1b[2J, but only version 1 is supported" in back_up(place, directory)["msg"]
 
 
-def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: str) -> tuple[int, str]:
-    """Run the playbook, and return its exit code and its output."""
+def restore_command(place: Estate, directory: pathlib.Path, names: list[str]) -> dict[str, Any]:
+    """Return the command of the playbook and its environment, as arguments of subprocess."""
     environment = {**os.environ, **place.vcenter.simulator.environment}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")
     given = {"vapp_backup_directory": str(directory), "vapp_restore_confirm": names}
-    ended = subprocess.run(
-        ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(given), *vault],
-        capture_output=True, text=True, env=environment, timeout=SECONDS, check=False,
-    )  # fmt: skip
+    return {
+        "args": ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(given)],
+        "env": environment,
+    }
+
+
+def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: str) -> tuple[int, str]:
+    """Run the playbook, and return its exit code and its output."""
+    command = restore_command(place, directory, names)
+    command["args"] += vault
+    ended = subprocess.run(**command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert LICENSE not in ended.stdout + ended.stderr
     return ended.returncode, ended.stdout
 
