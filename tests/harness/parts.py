@@ -5,7 +5,8 @@
     parts.py PREPARATION PART ...
 
 A part is a make target. It passes with exit code 0. The preparation runs first, and makes the targets in the variable
-MADE, which the parts do not make again. Then the parts run in parallel, as many as there are cores, in the given order.
+MADE, which the parts do not make again. Then the parts run in parallel, in the given order, one more than there are
+cores, because a part that runs Ansible waits most of the time.
 The output of a part is printed when it has ended. It reports through not_run.sh what it could not run here (without a C
 compiler, for example); the summary contains that with its reason. Reported under the part's own name, it means the
 whole part.
@@ -26,11 +27,17 @@ from pathlib import Path
 
 @dataclass
 class Outcome:
-    """The result of a part: exit code, seconds, reasons for what was not run, and output that was not shown yet."""
+    """The result of a part.
+
+    :ivar cpu: seconds of CPU, without processes that have detached themselves.
+    :ivar left_out: reasons for what was not run.
+    :ivar output: output that was not shown yet.
+    """
 
     part: str
     code: int
     seconds: float
+    cpu: float
     left_out: list[str]
     output: str
 
@@ -48,9 +55,8 @@ def run(part: str, made: list[str]) -> Outcome:
     start = time.monotonic()
     up_to_date = [option for target in made for option in ("--old-file", target)]
     with tempfile.NamedTemporaryFile("r", prefix="vmfork-not-run-", encoding="utf-8") as note:
-        ended = subprocess.run(
+        process = subprocess.Popen(
             [os.environ.get("MAKE", "make"), "--no-print-directory", *up_to_date, part],
-            check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -58,8 +64,14 @@ def run(part: str, made: list[str]) -> Outcome:
             errors="replace",
             env={**os.environ, "VMFORK_NOT_RUN": note.name},
         )
+        assert process.stdout is not None
+        with process.stdout as stream:
+            output = stream.read()
+        _pid, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # otherwise Popen would wait for it, too
         left_out = Path(note.name).read_text(encoding="utf-8").splitlines()
-    return Outcome(part, ended.returncode, time.monotonic() - start, left_out, ended.stdout)
+    cpu = used.ru_utime + used.ru_stime
+    return Outcome(part, process.returncode, time.monotonic() - start, cpu, left_out, output)
 
 
 def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
@@ -69,7 +81,7 @@ def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
     if prepared.code:
         return
     made = os.environ.get("MADE", "").split()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
         try:
             for ended in as_completed([pool.submit(run, part, made) for part in parts]):
                 yield ended.result()
@@ -87,9 +99,10 @@ def main() -> int:
         outcomes.append(outcome)
     verdicts = [outcome.verdict for outcome in outcomes]
     left_out = [reason for outcome in outcomes for reason in outcome.left_out]
-    print(f"\n=== Summary, {time.monotonic() - start:.0f} s")
+    total = sum(outcome.cpu for outcome in outcomes)
+    print(f"\n=== Summary, {time.monotonic() - start:.0f} s, {total:.0f} s of CPU")
     for outcome in outcomes:
-        print(f"{outcome.verdict:8}{outcome.part:14}{outcome.seconds:6.0f} s")
+        print(f"{outcome.verdict:8}{outcome.part:14}{outcome.seconds:6.0f} s{outcome.cpu:8.0f} s of CPU")
     for reason in left_out:
         print(f"NOT RUN {reason}")
     passed, failed = verdicts.count("PASSED"), verdicts.count("FAILED")

@@ -210,6 +210,19 @@ def test_repair_of_confirmed_vms_only(names: str, confirmed: str, refused_by: st
     assert refused[:1] == [refused_by] * bool(refused_by)
 
 
+@pytest.mark.parametrize("playbook", ["ovfenv_report", "ovfenv_repair"])
+@pytest.mark.parametrize(("vms", "is_accepted"), [([], False), ([{"name": "web"}], True)])
+def test_fails_if_no_vm_was_found(playbook: str, vms: list[dict[str, str]], is_accepted: bool) -> None:
+    """A user who no longer sees the VMs must notice that."""
+    (play,) = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())
+    (check,) = [
+        task["ansible.builtin.assert"]
+        for task in play["tasks"]
+        if str(task.get("ansible.builtin.assert", {}).get("fail_msg")).startswith("No VM was found")
+    ]
+    assert templates.evaluate("{{ " + check["that"] + " }}", {"ovfenv_result": {"ovfenv": vms}}) is is_accepted
+
+
 @pytest.mark.parametrize("origin", ["ha_restart", "esxi_direct"])
 @pytest.mark.parametrize("image", [evidence.Iso(True), evidence.Iso(True, "[ds] a/_ovfenv-a.iso", True)])
 def test_fails_for_a_vm_that_lost_its_cdrom_and_names_the_cause(origin: str, image: evidence.Iso) -> None:
