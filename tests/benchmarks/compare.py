@@ -173,9 +173,8 @@ def chart(runs: Runs) -> str:
     top = 0
     for case, entries in itertools.groupby(runs.items(), key=lambda entry: entry[0][0]):
         top += 2 * ROW
-        title = (
-            f"{case.children} children, {case.delay} ms a call, {case.task_delay / 1000:g} s a task, {case.vms:,} VMs"
-        )
+        noun = "child" if case.children == 1 else "children"
+        title = f"{case.children} {noun}, {case.delay} ms a call, {case.task_delay / 1000:g} s a task, {case.vms:,} VMs"
         parts.append(f'<text x="0" y="{top}" font-weight="bold">{escape(title)}</text>')
         for (_case, name), costs in entries:
             top += ROW

@@ -30,10 +30,10 @@ def test_table() -> None:
 def test_bars_are_proportional_to_the_medians() -> None:
     drawing = ElementTree.fromstring(compare.chart(RUNS))
     space = "{http://www.w3.org/2000/svg}"
-    first, second, third = [float(bar.get("width", "")) for bar in drawing.iter(f"{space}rect")]
+    first, second, third = [float(rect.get("width", "")) for rect in drawing.iter(f"{space}rect")]
     assert (second, third) == (pytest.approx(2 * first, abs=0.2), pytest.approx(4 * first, abs=0.2))
     texts = [text.text for text in drawing.iter(f"{space}text")]
-    assert texts[0] == "1 children, 0 ms a call, 0 s a task, 100 VMs"
+    assert texts[0] == "1 child, 0 ms a call, 0 s a task, 100 VMs"
     assert texts[3:5] == ["a < b & c", "4.00 s"]
 
 

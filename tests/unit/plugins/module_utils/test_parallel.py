@@ -92,7 +92,7 @@ def test_connections_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         together = threading.Barrier(CALLS)
         made: list[Any] = []
         connect = session._stub.scheme
-        session._stub.scheme = lambda **given: made.append(given) or connect(**given)
+        session._stub.scheme = lambda *host, **given: made.append(given) or connect(*host, **given)
         request = session._stub.GetConnection
         with monkeypatch.context() as patch:
             # Every call of a round has a connection of its own.
