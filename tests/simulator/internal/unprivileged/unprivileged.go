@@ -6,7 +6,9 @@
 package unprivileged
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +32,13 @@ func Run(t *testing.T, names ...string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(directory) })
 	program := filepath.Join(directory, "tests")
-	if err := copyProgram(program); err != nil {
+	if err := copyProgram("/proc/self/exe", program); err != nil {
+		t.Fatal(err)
+	}
+	// The program of the guests, which lies beside the tests that have one.
+	if self, err := os.Executable(); err != nil {
+		t.Fatal(err)
+	} else if err := copyProgram(self+"-guest", program+"-guest"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 	if err := os.Chown(directory, nobody, nobody); err != nil {
@@ -52,8 +60,8 @@ func Run(t *testing.T, names ...string) {
 	}
 }
 
-func copyProgram(target string) error {
-	source, err := os.Open("/proc/self/exe")
+func copyProgram(from, target string) error {
+	source, err := os.Open(from)
 	if err != nil {
 		return err
 	}
