@@ -59,7 +59,7 @@ def entries(
     result = []
     for row in plan["rows"]:
         if row["action"] in vapp_restore.WRITTEN:
-            given = {**(secrets.get(row["backup_name"]) or {}), **(secrets.get(row["instance_uuid"]) or {})}
+            given = vapp_restore.of_vm(secrets, row["backup_name"], row["instance_uuid"])
             clear = vapp_secrets.decrypted(plan["documents"][row["moid"]], decrypt, given, keys)
             result.append(
                 {

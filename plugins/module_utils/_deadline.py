@@ -76,7 +76,7 @@ class Deadline:
 
     @property
     def duration(self) -> str:
-        """Return the duration of the whole task in words."""
+        """The time of the whole task with its unit, such as ``60 seconds``."""
         return _printable.count(self.seconds, "second")
 
     def check(self, what: str, why: str, remedy: str = "") -> None:

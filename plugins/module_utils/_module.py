@@ -41,11 +41,13 @@ class Task(t.Generic[Request]):
     """The input of a module's work.
 
     :param request: the options, as returned by the module's ``parse``.
+    :param diff_mode: whether differences are displayed.
     """
 
     request: Request
     check_mode: bool
     warn: t.Callable[[str], None]
+    diff_mode: bool = False
 
 
 class _Module(AnsibleModule):
@@ -206,7 +208,7 @@ def _run(
             module.warn("ca_path has no effect, because validate_certs is false and any certificate is accepted.")
         progress = _progress.Progress(module.progress_file, module.hide)
         with Session(server, budget, progress) as session:
-            result = work(Task(request, module.check_mode, module.warn), session)
+            result = work(Task(request, module.check_mode, module.warn, module._diff), session)
     except _errors.Interrupted as interruption:
         module.fail_json(msg=interruption.sentence, **interruption.details)
     except _errors.Error as error:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make text from guests and servers safe to print and to log, and count in words.
+"""Make text from guests and servers safe to print and to log, and write numbers with their nouns.
 
 Private to the collection.
 """

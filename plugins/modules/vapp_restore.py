@@ -29,7 +29,7 @@ attributes:
     details: Fails if the real run would refuse, and asks vCenter whether the user has the privileges.
   diff_mode:
     support: full
-    details: Secrets are masked.
+    details: Secrets are masked. C(diff) is only returned in diff mode.
   idempotent:
     support: partial
     details: With O(update_secrets=always), passwords are written in every run, because vCenter does not return them.
@@ -149,7 +149,15 @@ vms:
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module, _printable
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _arguments,
+    _errors,
+    _inventory,
+    _module,
+    _printable,
+    _privileges,
+    _properties,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     examine,
@@ -183,6 +191,68 @@ RESULT = ("needs_power_cycle", "power_cycle_reason", "secrets_written", "secrets
 """What is returned for a VM that was restored, besides whether it was changed."""
 
 
+class Restore:
+    """The restore of one VM.
+
+    :ivar writer: ``None``: it cannot be restored, and the result has the reason.
+    :ivar result: its entry in the module's ``vms``.
+    :ivar diff: what was changed; empty: nothing.
+    """
+
+    def __init__(self, session: Session, target: Target, vm: examine.Examined | None) -> None:
+        self._session = session
+        self._target = target
+        self._vm = vm
+        self._name = target.name if vm is None else vm.found.name
+        self.writer: vapp_write.VappWriter | None = None
+        self.diff: dict[str, t.Any] = {}
+        self.result: dict[str, t.Any] = {"name": self._name, "moid": target.moid, "changed": False, "failed": True}
+        self.result.update(msg="", **dict.fromkeys(RESULT))
+
+    def prepare(self, known: t.Mapping[t.Any, _properties.Values]) -> None:
+        """Compare the VM with the document.
+
+        :param known: the properties of all VMs, see :data:`vapp_write.PATHS`.
+        """
+        if self._vm is None:
+            self.result["msg"] = (
+                f"VM {self._target.moid} ({self._name} in the document) was not found. Check whether the user can see "
+                "it."
+            )
+        elif isinstance(self._target.request, str):
+            self.result["msg"] = self._target.request
+        else:
+            vm = self._vm.found.vm
+            try:
+                self.writer = vapp_write.VappWriter(
+                    self._session, self._session.deadline, vm, self._name, self._target.request, known.get(vm, {})
+                )
+            except _errors.Error as error:
+                self.fail(error)
+
+    def carry_out(self, act: t.Callable[[], None]) -> None:
+        """Carry out the change, if there is one; see :func:`vapp_result.carry_out`."""
+        if self.writer is None or self._vm is None:
+            return
+        try:
+            written = vapp_result.carry_out(act, self.writer, self._vm)
+        except (_errors.Error, _errors.Interrupted) as error:
+            self.fail(error)
+            return
+        self.result.update({key: written[key] for key in ("changed", *RESULT)}, failed=False)
+        if written["changed"]:
+            self.diff = {**written["diff"], "before_header": self._name, "after_header": self._name}
+
+    def fail(self, error: _errors.Error | _errors.Interrupted) -> None:
+        """Record why the VM could not be restored."""
+        sentence, interruption = error.sentence, self._session.budget.interruption
+        if interruption is not None:  # a thread notices a signal as the end of its time
+            left = self.writer.unfinished if self.writer is not None else ""
+            sentence = f"VM {self._name} was not finished. {interruption.sentence} {left}".rstrip()
+        self.result.update(changed=error.details.get("changed", False), msg=sentence)
+        self.writer = None
+
+
 def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Restore the vApp options."""
     targets = task.request.targets
@@ -191,58 +261,53 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             f"No VM was changed: {session.name} is an ESXi host, and only vCenter keeps vApp options. Set hostname to "
             "the vCenter."
         )
+    restores = _prepared(session, targets)
+    if task.check_mode:
+        _check(session, restores)
+    else:
+        with ThreadPoolExecutor(task.request.concurrency, initializer=session.budget.shared()) as pool:
+            list(pool.map(_write, restores))
+    for restore in restores:
+        for caution in restore.writer.change.cautions if restore.writer is not None else ():
+            task.warn(caution)
+    diffs = [restore.diff for restore in restores if restore.diff] if task.diff_mode else []
+    return _result([restore.result for restore in restores], diffs)
+
+
+def _prepared(session: Session, targets: t.Sequence[Target]) -> list[Restore]:
+    """Compare the VMs with their documents, with a constant number of calls."""
     selection = _inventory.Selection(moid=[target.moid for target in targets])
     questions = examine.Questions(
         forked_from=identity.forked_from, fork_paths=(identity.RECORD_PATH,), mask=masking.Mask()
     )
     found = examine.examine(session, session.deadline, selection, questions, absent=[]) if targets else []
+    known = _properties.read(session, [vm.found.vm for vm in found], vapp_write.PATHS)
     by_moid = {vm.found.moid: vm for vm in found}
-
-    def restore(target: Target) -> tuple[dict[str, t.Any], list[str], dict[str, t.Any]]:
-        return _restore(session, target, by_moid.get(target.moid), task.check_mode)
-
-    results, diffs = [], []
-    with ThreadPoolExecutor(task.request.concurrency, initializer=session.budget.shared()) as pool:
-        for result, cautions, diff in pool.map(restore, targets):
-            results.append(result)
-            diffs.append(diff)
-            for caution in cautions:
-                task.warn(caution)
-    return _result(results, [diff for diff in diffs if diff])
+    restores = [Restore(session, target, by_moid.get(target.moid)) for target in targets]
+    for restore in restores:
+        restore.prepare(known)
+    return restores
 
 
-def _restore(
-    session: Session, target: Target, vm: examine.Examined | None, check_mode: bool
-) -> tuple[dict[str, t.Any], list[str], dict[str, t.Any]]:
-    """Restore one VM; return its result, warnings, and its difference if it was changed."""
-    name = target.name if vm is None else vm.found.name
-    result = {"name": name, "moid": target.moid, "changed": False, "failed": True, "msg": "", **dict.fromkeys(RESULT)}
-    if vm is None:
-        reason = f"VM {target.moid} ({name} in the document) was not found. Check whether the user can see it."
-        return {**result, "msg": reason}, [], {}
-    if isinstance(target.request, str):
-        return {**result, "msg": target.request}, [], {}
-    writer = None
-    try:
-        writer = vapp_write.VappWriter(session, session.deadline, vm.found.vm, name, target.request)
-        written = vapp_result.write(writer, vm, check_mode)
-    except (_errors.Error, _errors.Interrupted) as error:
-        sentence, interruption = error.sentence, session.budget.interruption
-        if interruption is not None:  # a thread notices a signal as the end of its time
-            left = writer.unfinished if writer is not None else ""
-            sentence = f"VM {name} was not finished. {interruption.sentence} {left}".rstrip()
-        return {**result, "changed": error.details.get("changed", False), "msg": sentence}, [], {}
-    done = {name: written[name] for name in ("changed", *RESULT)}
-    diff = {**written["diff"], "before_header": name, "after_header": name} if written["changed"] else {}
-    return {**result, **done, "failed": False}, writer.change.cautions, diff
+def _check(session: Session, restores: t.Sequence[Restore]) -> None:
+    """Check the user's privileges for all changes with one call."""
+    runs = {restore: restore.writer.steps for restore in restores if restore.writer is not None}
+    refusals = _privileges.refusals(session, runs)
+    for restore in restores:
+        if restore in refusals:
+            restore.fail(refusals[restore])
+        restore.carry_out(lambda: None)
+
+
+def _write(restore: Restore) -> None:
+    if restore.writer is not None:
+        restore.carry_out(restore.writer.write)
 
 
 def _result(results: list[dict[str, t.Any]], diffs: list[dict[str, t.Any]]) -> _module.Result:
-    result: _module.Result = {
-        "changed": any(vm["changed"] for vm in results),
-        "vms": results,
-        "diff": diffs,
-    }
+    result: _module.Result = {"changed": any(vm["changed"] for vm in results), "vms": results}
+    if diffs:
+        result["diff"] = diffs
     failed = [vm for vm in results if vm["failed"]]
     if failed:
         more = f" And {len(failed) - 1} more; see vms." if len(failed) > 1 else ""

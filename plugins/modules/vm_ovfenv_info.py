@@ -696,7 +696,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
 
 
 def _check_logins(task: _module.Task[Request], vms: t.Sequence[_inventory.Found]) -> None:
-    """Warn about guest logins that belong to no VM, or to nobody knows which."""
+    """Warn about guest logins whose name or ID no examined VM has, or several have."""
     given = task.request.questions.logins
     seen = {key for vm in vms for key in (("name", vm.name), ("moid", vm.moid))}
     unknown = ", ".join(sorted(text for _kind, text in given.keys() - seen))

@@ -361,9 +361,8 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         )
     writer = vapp_write.VappWriter(session, session.deadline, found.vm, found.name, request)
     selection = _inventory.Selection(moid=[found.moid])
-    result = vapp_result.write(
-        writer, examine.examine(session, session.deadline, selection, QUESTIONS)[0], task.check_mode
-    )
+    (examined,) = examine.examine(session, session.deadline, selection, QUESTIONS)
+    result = vapp_result.carry_out(writer.check if task.check_mode else writer.write, writer, examined)
     for caution in writer.change.cautions:
         task.warn(caution)
     if writer.change.not_restored:

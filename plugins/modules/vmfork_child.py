@@ -674,6 +674,9 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Create, remove or detach the children."""
     request = task.request
     deadline = session.deadline
+    if request.state != "present" or request.remove_failed:
+        # Few tasks need it, and Ansible compiles what is imported in every task.
+        from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
     if request.state == "present":
         for remark in spec.remarks(request.children):
             task.warn(remark)
@@ -687,13 +690,9 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             parent, request.children, request.options, deadline, task.check_mode, task.warn
         )
         if request.remove_failed and session.budget.signal is None:
-            from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
-
             absent.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
     else:
-        from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
-
         order = absent.Order(request.state, deadline, task.check_mode, task.warn, request.force)
         results = (
             absent.remove_all(parent, order) if request.every else absent.remove_named(parent, request.children, order)

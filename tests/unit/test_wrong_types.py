@@ -93,7 +93,7 @@ class Bed:
         self.child = self.recorded("web-01", devices("[ds] web-01/web-01.vmdk", "00:50:56:00:00:02", base))
         self.keeper = self.recorded("web-02", devices("[ds] other/data.vmdk", "00:50:56:00:00:03"))
         self.foreign = vcenter.vm("web-03", **{"config.hardware.device": devices("[ds] f/f.vmdk", "00:50:56:00:00:04")})
-        self.off = vcenter.vm("stopped", OFF)
+        self.off = vcenter.vm("stopped", OFF, **{"config.changeVersion": "1"})
         assert self.off._GetMoId() == STOPPED
         vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [self.child, self.keeper]
         vcenter.effects["RetrieveForkParent_Task"] = lambda child: (
@@ -174,7 +174,7 @@ SCENARIOS = {
     "no vApp options": Scenario("vm_vapp_options", {"name": "stopped", "enabled": False, "force": True, "timeout": 60}),
     "restore": Scenario(
         "vapp_restore",
-        {"vms": [{"moid": STOPPED, "restore_from": export(1, appliance()), "secret_values": {"admin": "z"}}]},
+        {"vms": [{"moid": STOPPED, "restore_from": export(1, appliance()), "secret_values": {"admin": "z" * 8}}]},
     ),
     "OVF repair": Scenario("vm_ovfenv", {"name": "stopped", "shutdown": "hard", "timeout": 60}),
 }

@@ -304,7 +304,7 @@ def _without_repetition(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
 
 
 MOST_LEVELS = 20
-"""Levels of lists and dictionaries in a file: what is nested deeper cannot be copied. A document has four."""
+"""The maximum nesting of lists and dictionaries in a file. A document has four levels; Python cannot copy hundreds."""
 
 
 def _wrong_content(content: t.Any) -> str:
@@ -338,7 +338,7 @@ def _document(name: str, text: str | Unusable) -> Document | str:
     if not isinstance(vm.get("name"), str) or f"{vm.get('instance_uuid')}.json".lower() != name:
         return "it was exported from another VM"
     if not isinstance(vm.get("uuid"), (str, type(None))):
-        return "the BIOS UUID in it is no text"
+        return "its BIOS UUID is not text"
     wrong = vapp_export.faults(content) if content["enabled"] else []
     return "; ".join(fault.removeprefix("restore_from ") for fault in wrong) or content
 

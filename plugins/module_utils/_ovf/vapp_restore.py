@@ -386,7 +386,7 @@ def _is_secret(prop: t.Mapping[str, t.Any]) -> bool:
 
 
 def _given_secrets(row: Row, document: Document, options: Options, faults: list[str]) -> list[str]:
-    given = _of_vm(options.secrets, row)
+    given = of_vm(options.secrets, row.backup_name, row.instance_uuid)
     keys = {_key(prop) for prop in document["properties"]}
     unknown = sorted(set(given) - keys)
     if unknown:
@@ -399,9 +399,9 @@ def _given_secrets(row: Row, document: Document, options: Options, faults: list[
     return sorted(key for key in set(given) & keys if not options.keys or key in options.keys)
 
 
-def _of_vm(values: t.Mapping[str, t.Mapping[str, t.Any]], row: Row) -> dict[str, t.Any]:
-    """Return the values that were given for a VM by its name or by its instance UUID."""
-    return {**values.get(row.backup_name, {}), **values.get(row.instance_uuid, {})}
+def of_vm(values: t.Mapping[str, t.Mapping[str, t.Any]], name: str, instance_uuid: str) -> dict[str, t.Any]:
+    """Return the values that were given for a VM of the backup by its name or by its instance UUID."""
+    return {**(values.get(name) or {}), **(values.get(instance_uuid) or {})}
 
 
 def _note_secrets(
@@ -431,7 +431,11 @@ def _shared(rows: t.Iterable[Row], options: Options) -> list[str]:
     faults = []
     for what, given in (("vapp_restore_map", options.site_map.vms), ("vapp_restore_secrets", options.secrets)):
         for label in sorted(given):
-            named = [f"{row.backup_name} ({row.instance_uuid})" for row in existing if label in _labels(row)]
+            named = [
+                f"{row.backup_name} ({row.instance_uuid})"
+                for row in existing
+                if label in (row.backup_name, row.instance_uuid)
+            ]
             if len(named) > 1:
                 faults.append(
                     f"{what} names {label}, which several VMs of the backup match: {', '.join(named)}; name each of "
@@ -440,14 +444,10 @@ def _shared(rows: t.Iterable[Row], options: Options) -> list[str]:
     return faults
 
 
-def _labels(row: Row) -> tuple[str, str]:
-    return row.backup_name, row.instance_uuid
-
-
 def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[str]:
     """Translate the values of a document for another site; return the faults of the map."""
     faults: list[str] = []
-    given = _of_vm(sites.vms, row)
+    given = of_vm(sites.vms, row.backup_name, row.instance_uuid)
     for prop in document["properties"]:
         key = _key(prop)
         if key in given:
@@ -468,7 +468,7 @@ def _collisions(rows: t.Iterable[Row], documents: t.Mapping[str, t.Any], options
     """Return which different addresses of VMs would become the same, as overlapping subnets of a map may cause."""
     sources: dict[str, dict[str, str]] = {}
     for row in rows:
-        given = _of_vm(options.site_map.vms, row)
+        given = of_vm(options.site_map.vms, row.backup_name, row.instance_uuid)
         for prop in documents[row.file]["properties"]:
             is_written = not options.keys or _key(prop) in options.keys
             if not is_written or _key(prop) in given or not _is_translated(prop):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the vApp options of a VM, and return what modules return about that, with secrets masked.
+"""Create what modules return about a change of vApp options, with secrets masked.
 
 Private to the collection.
 """
@@ -18,17 +18,16 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request i
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_write import VappWriter
 
 
-def write(writer: VappWriter, examined: Examined, check_mode: bool) -> dict[str, t.Any]:
-    """Make the change of a VM if it is needed, or check in check mode whether the user may; return the result.
+def carry_out(act: t.Callable[[], None], writer: VappWriter, examined: Examined) -> dict[str, t.Any]:
+    """Carry out the change of a VM, if there is one, and return the result.
 
+    :param act: makes the change, or checks whether it could be made.
     :raises _errors.Error: its details contain what is known about the VM.
     """
     shown = _Shown(writer.request, examined)
     try:
-        if writer.change.changes and check_mode:
-            writer.check()
-        elif writer.change.changes:
-            writer.write()
+        if writer.change.changes:
+            act()
     except (_errors.Error, _errors.Interrupted) as error:
         after = shown.facts(writer.after)
         error.details.update(
@@ -39,7 +38,7 @@ def write(writer: VappWriter, examined: Examined, check_mode: bool) -> dict[str,
         raise
     changed = writer.change.changes
     before = shown.facts(writer.before)
-    after = shown.facts(writer.change.after if check_mode and changed else writer.after)
+    after = shown.facts(writer.change.after if changed and not writer.is_written else writer.after)
     reason = _reason(writer, examined)
     return {
         "changed": changed,

@@ -25,6 +25,8 @@ PATHS = ("config.vAppConfig", CHANGE_VERSION, "runtime.powerState", "config.temp
 class VappWriter:
     """The vApp options of one VM, before and after.
 
+    :param values: :data:`PATHS` of the VM, if they were already read. vCenter refuses the change if they are out of
+        date, and the VM is read again.
     :ivar request: what was requested.
     :ivar before: ``config.vAppConfig`` as it was last read before the change.
     :ivar after: ``config.vAppConfig`` now.
@@ -32,7 +34,15 @@ class VappWriter:
     :ivar is_written: whether vCenter was asked to change anything.
     """
 
-    def __init__(self, session: Session, deadline: Deadline, vm: t.Any, name: str, request: Request) -> None:
+    def __init__(
+        self,
+        session: Session,
+        deadline: Deadline,
+        vm: t.Any,
+        name: str,
+        request: Request,
+        values: _properties.Values | None = None,
+    ) -> None:
         self._session = session
         self._deadline = deadline
         self._vm = vm
@@ -45,7 +55,7 @@ class VappWriter:
         self.is_written = False
         self.before: t.Any = None
         self.change = vapp_change.Change()
-        self._judge()
+        self._judge(values)
         self.after = self.before
 
     @property
@@ -63,13 +73,17 @@ class VappWriter:
             f"{', '.join(self.change.opened)}."
         )
 
+    @property
+    def steps(self) -> list[_privileges.Step]:
+        """The calls of the change, to check the user's privileges."""
+        return [_privileges.Step(self.what, need, vm=(self._vm,)) for need in sorted(self.change.needs)]
+
     def check(self) -> None:
         """Ask the server whether the user may make the change.
 
         :raises _errors.OperationFailed: a privilege is missing.
         """
-        needs = sorted(self.change.needs)
-        _privileges.check(self._session, [_privileges.Step(self.what, need, vm=(self._vm,)) for need in needs])
+        _privileges.check(self._session, self.steps)
 
     def write(self) -> None:
         """Make the change, and read the result.
@@ -141,12 +155,15 @@ class VappWriter:
         self._judge()
         return self.change.changes
 
-    def _judge(self) -> None:
-        self.before = self._read()
+    def _judge(self, values: _properties.Values | None = None) -> None:
+        self.before = self._options(self._values() if values is None else values)
         self.change = vapp_change.plan(self._name, self.before, self._request)
 
-    def _read(self) -> t.Any:
-        values = _properties.read(self._session, [self._vm], PATHS).get(self._vm) or {}
+    def _values(self) -> _properties.Values:
+        return _properties.read(self._session, [self._vm], PATHS).get(self._vm) or {}
+
+    def _options(self, values: _properties.Values) -> t.Any:
+        """Return the vApp options, and note what else is needed."""
         if CHANGE_VERSION not in values:
             raise _errors.Refused(
                 f"The vApp options of VM {self._name} are left unchanged: vCenter does not show the configuration "
@@ -159,7 +176,7 @@ class VappWriter:
 
     def _confirm(self) -> None:
         try:
-            self.after = self._read()
+            self.after = self._options(self._values())
             left = vapp_change.plan(self._name, self.after, self._request.without_secrets())
         except _errors.Refused as refused:
             why = _reason(refused)

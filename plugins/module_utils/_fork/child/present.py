@@ -133,6 +133,7 @@ def ensure_present(
     seconds: t.Mapping[str, float] = {}
     timelines: t.Mapping[str, t.Mapping[str, float | None]] = {}
     if check_mode:
+        # Ansible compiles what is imported in every task.
         from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.check_mode import predict
 
         children = predict(parent, placement, begun, deadline, is_ready, warn)

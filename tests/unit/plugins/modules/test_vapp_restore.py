@@ -47,10 +47,10 @@ class Site:
             for server, document in zip(self.servers, self.exported, strict=True)
         ]
 
-    def run(self, vms: list[dict[str, Any]], check: bool = False, **given: Any) -> dict[str, Any]:
+    def run(self, vms: list[dict[str, Any]], check: bool = False, diff: bool = True, **given: Any) -> dict[str, Any]:
         params = {name: option.get("default") for name, option in vapp_restore.SPEC.items()}
         request = vapp_restore.parse({**params, "concurrency": 1, "vms": vms, **given})
-        return vapp_restore.work(_module.Task(request, check, self.warnings.append), self.session)
+        return vapp_restore.work(_module.Task(request, check, self.warnings.append, diff), self.session)
 
     def stored(self) -> list[dict[str, str]]:
         options = [server.values.get("config.vAppConfig") for server in self.servers]
@@ -73,7 +73,7 @@ def test_check_run_run_again(make: Callable[..., Site]) -> None:
     assert [vm["name"] for vm in done["vms"]] == ["web-0", "web-1"]
     assert [vm["not_restored"] for vm in done["vms"]] == [["admin"], ["admin"]]
     assert [entry["after_header"] for entry in done["diff"]] == ["web-0", "web-1"]
-    assert again["diff"] == []
+    assert "diff" not in again
     assert site.stored() == [{"hostname": "old", "admin": ""}] * 2
     assert site.vcenter.count(RECONFIGURE) == 2
     assert site.vcenter.count("Login") == 1
@@ -150,7 +150,57 @@ def test_bad_input(make: Callable[..., Site], change: dict[str, Any], sentence: 
 
 def test_nothing_to_restore(make: Callable[..., Site]) -> None:
     site = make(1)
-    assert site.run([]) == {"changed": False, "vms": [], "diff": []}
+    assert site.run([]) == {"changed": False, "vms": []}
+
+
+def test_difference_is_only_returned_in_diff_mode(make: Callable[..., Site]) -> None:
+    """It is as large as the vApp options of all VMs."""
+    site = make()
+    done = site.run(site.entries(), diff=False)
+    assert done["changed"]
+    assert "diff" not in done
+
+
+def test_vm_that_somebody_changes_meanwhile_is_not_overwritten(make: Callable[..., Site]) -> None:
+    """All VMs are read before the first one is written. vCenter refuses the outdated change of the second one."""
+    site = make()
+    next(prop for prop in site.exported[1]["properties"] if prop["id"] == "hostname")["value"] = "exported"
+
+    def changed_meanwhile(vm: Any, spec: Any) -> None:
+        if vm == site.servers[0].vm:
+            site.servers[1].set(
+                vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="theirs", userConfigurable=True)
+            )
+        site.reconfigure(vm, spec)
+
+    site.vcenter.effects[RECONFIGURE] = changed_meanwhile
+    with pytest.raises(_errors.OperationFailed, match="1 of 2 VMs could not be restored") as caught:
+        site.run(site.entries())
+    assert [vm["failed"] for vm in caught.value.details["vms"]] == [False, True]
+    assert "Set overwrite=true" in caught.value.details["vms"][1]["msg"]
+    assert site.stored()[1] == {"hostname": "theirs"}
+
+
+def test_missing_privilege(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is checked for all VMs at once, and named for the VM that it is missing on."""
+    site = make()
+    lacking = site.servers[1].vm
+
+    def answer(_manager: Any, entity: list[Any], privId: list[str], **_given: Any) -> list[Any]:  # noqa: N803
+        availability = vim.AuthorizationManager.PrivilegeAvailability
+        return [
+            vim.AuthorizationManager.EntityPrivilege(
+                entity=vm, privAvailability=[availability(privId=name, isGranted=vm != lacking) for name in privId]
+            )
+            for vm in entity
+        ]
+
+    monkeypatch.setattr(site.vcenter, "_do_HasPrivilegeOnEntities", answer)
+    with pytest.raises(_errors.OperationFailed) as caught:
+        site.run(site.entries(), check=True)
+    assert [vm["failed"] for vm in caught.value.details["vms"]] == [False, True]
+    assert "VApp.ApplicationConfig" in caught.value.details["vms"][1]["msg"]
+    assert site.vcenter.count("HasPrivilegeOnEntities") == 1
 
 
 def test_signal(make: Callable[..., Site]) -> None:
