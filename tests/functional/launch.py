@@ -69,7 +69,7 @@ def run(
         with path.open("w") as file:
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-    syslog.syslog = lambda *given: log.open("a").write(f"{given[-1]}\n")
+    syslog.syslog = lambda *given: log.open("a").write(f"{given[-1]}\n")  # type: ignore[assignment]
     faulthandler.dump_traceback_later(seconds)
     with patch_module_args(arguments):
         MODULES[module].main()

@@ -13,7 +13,7 @@ import json
 from ansible.module_utils.common import parameters
 
 try:
-    from ansible.module_utils._internal._secrets import SecretMasker
+    from ansible.module_utils._internal._secrets import SecretMasker  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     SecretMasker = None
 

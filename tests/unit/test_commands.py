@@ -51,7 +51,7 @@ def table(shown: str, **variables: Any) -> list[str]:
 
 
 def row(name: str) -> dict[str, Any]:
-    lists = {key: [] for key in ("changes", "mapped", "unmapped", "secrets_missing", "not_saved")}
+    lists: dict[str, list[str]] = {key: [] for key in ("changes", "mapped", "unmapped", "secrets_missing", "not_saved")}
     texts = {"name": name, "moid": "vm-1", "action": "restore", "reason": "", "matched_by": "name"}
     return {**texts, **lists, "unique": True, "confirmed": True}
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import pathlib
 import re
@@ -152,8 +153,8 @@ def are_numbers(given: dict[str, object]) -> bool:
 @pytest.mark.parametrize(
     ("value", "is_taken"),
     [
-        *[(value, False) for value in (None, "", [], True, False, "yes", "No", "TRUE")],
-        *[(value, True) for value in ("db", "db, web", ["db"], "yes-01")],
+        *itertools.product((None, "", [], True, False, "yes", "No", "TRUE"), (False,)),
+        *itertools.product(("db", "db, web", ["db"], "yes-01"), (True,)),
     ],
 )
 def test_names_are_confirmed_not_a_boolean(playbook: str, value: object, is_taken: bool) -> None:

@@ -132,7 +132,7 @@ def test_no_backup(tmp_path: pathlib.Path) -> None:
 
 def decrypted(document: dict[str, Any], *passwords: str, **more: Any) -> dict[str, Any]:
     loader = DataLoader()
-    loader.set_vault_secrets([("default", VaultSecret(password.encode())) for password in passwords])
+    loader.set_vault_secrets([("default", VaultSecret(password.encode())) for password in passwords])  # type: ignore[misc]
     decrypt = vapp_secrets.LookupModule(loader=loader)._decrypt
     return vapp_secrets.decrypted(document, decrypt, **{"given": {}, **more})
 
@@ -190,7 +190,7 @@ def restored(documents: list[dict[str, Any]], there: list[dict[str, Any]], **opt
     index, files = backup(*documents)
     plan = vapp_restore_plan.vapp_restore_plan({"index": index, "documents": files}, there, overwrite=True)
     loader = DataLoader()
-    loader.set_vault_secrets([("default", VaultSecret(b"right"))])
+    loader.set_vault_secrets([("default", VaultSecret(b"right"))])  # type: ignore[list-item]
     decrypt = vapp_restore.LookupModule(loader=loader)._decrypt
     return vapp_restore.entries(plan, decrypt, **{"secrets": {}, "keys": [], **options})
 

@@ -17,7 +17,7 @@ SECRET = "vmforktest-a-secret-of-its-own"
 
 def with_vault(*secrets: tuple[str, str]) -> Any:
     """Return an action plugin in a run that has these vault passwords."""
-    loader = SimpleNamespace(_vault=VaultLib([(name, VaultSecret(text.encode())) for name, text in secrets]))
+    loader: Any = SimpleNamespace(_vault=VaultLib([(name, VaultSecret(text.encode())) for name, text in secrets]))
     made = object.__new__(action.ActionModule)
     made._loader = loader
     return made

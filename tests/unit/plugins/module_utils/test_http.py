@@ -24,7 +24,7 @@ def listening() -> Iterator[socket.socket]:
 
 
 def ask(port: int, **given: str | int) -> None:
-    server = Server("127.0.0.1", "me", "password", port, **given)  # type: ignore[arg-type]
+    server = Server("127.0.0.1", "me", "password", port, **given)
     _http.ask(Session(server), "GET", "/mob/", {}, None, 10)
 
 

@@ -21,7 +21,7 @@ from functional.output import WITH_INVOCATION, displayed
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
 
 try:
-    from ansible.module_utils._internal import _logging
+    from ansible.module_utils._internal import _logging  # type: ignore[attr-defined,unused-ignore]
 except ImportError:  # ansible-core before 2.22
     _logging = None
 

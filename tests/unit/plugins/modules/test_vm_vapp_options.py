@@ -281,13 +281,14 @@ def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str)
     server.vcenter.effects[RECONFIGURE] = first
     with pytest.raises((_errors.Error, _errors.Interrupted)) as caught:
         server.run(**given)
-    assert "these properties may be user-configurable: build." in caught.value.sentence
-    assert "left unchanged" not in caught.value.sentence
-    assert str(caught.value) == caught.value.sentence
-    assert caught.value.details["changed"] is True
-    assert [prop["value"] for prop in caught.value.details["before"]["properties"]] == ["7"]
+    end: Any = caught.value
+    assert "these properties may be user-configurable: build." in end.sentence
+    assert "left unchanged" not in end.sentence
+    assert str(end) == end.sentence
+    assert end.details["changed"] is True
+    assert [prop["value"] for prop in end.details["before"]["properties"]] == ["7"]
     if how in ("fault", "lost"):
-        (after,) = caught.value.details["after"]["properties"]
+        (after,) = end.details["after"]["properties"]
         assert (after["value"], after["user_configurable"]) == ("8", True)
 
 

@@ -37,7 +37,7 @@ def answer(text: str = "", status: int = 200, cookie: str = "", **headers: str) 
         given[name] = value
     if cookie:
         given["Set-Cookie"] = f'vmware_soap_session="{cookie}"; Path=/; HttpOnly; Secure; Partitioned'
-    return _http.Answer(status, "Reason", given, text.encode())  # type: ignore[arg-type]
+    return _http.Answer(status, "Reason", given, text.encode())
 
 
 class Server6(Session):

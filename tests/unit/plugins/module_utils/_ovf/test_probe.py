@@ -405,7 +405,7 @@ def look(
     known = {"guest.toolsRunningStatus": "guestToolsRunning", **values}
     monkeypatch.setattr(operations, "Guest", lambda *_args, **_kw: guest)
     vm = vim.VirtualMachine(MOID)
-    return probe.look(None, Deadline(5), vm, "web-03", login, method, known)  # type: ignore[arg-type]
+    return probe.look(None, Deadline(5), vm, "web-03", login, method, known)
 
 
 @pytest.mark.parametrize("method", ["exit_code", "full"])

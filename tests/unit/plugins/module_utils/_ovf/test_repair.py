@@ -291,10 +291,12 @@ SERVER_SAYS: dict[str, tuple[Callable[[Bed], Any], str]] = {
     "privilege": (
         lambda bed: bed.vcenter.effects.update(
             HasPrivilegeOnEntities=lambda _manager, entity, **given: [
-                vim.EntityPrivilege(
+                vim.AuthorizationManager.EntityPrivilege(
                     entity=entity[0],
                     privAvailability=[
-                        vim.PrivilegeAvailability(privId=privilege, isGranted="PowerOff" not in privilege)
+                        vim.AuthorizationManager.PrivilegeAvailability(
+                            privId=privilege, isGranted="PowerOff" not in privilege
+                        )
                         for privilege in given["privId"]
                     ],
                 )
@@ -726,10 +728,10 @@ def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monk
 def test_no_second_cycle_without_write_privileges(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, "no_value", "no_value")
     ready.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
-        vim.EntityPrivilege(
+        vim.AuthorizationManager.EntityPrivilege(
             entity=entity[0],
             privAvailability=[
-                vim.PrivilegeAvailability(privId=privilege, isGranted="VApp" not in privilege)
+                vim.AuthorizationManager.PrivilegeAvailability(privId=privilege, isGranted="VApp" not in privilege)
                 for privilege in given["privId"]
             ],
         )

@@ -41,7 +41,7 @@ def unread(number: int) -> Found:
 
 
 def plan(vms: list[Found], there: dict[str, Any] | None = None, **more: Any) -> vapp_backup.Plan:
-    scope = {"vms": [], "moids": [], "folder": None, "datacenter": None}
+    scope: dict[str, Any] = {"vms": [], "moids": [], "folder": None, "datacenter": None}
     return vapp_backup.plan(vms, there or {}, vcenter="vc", scope=scope, **more)
 
 

@@ -89,7 +89,7 @@ def refusal(info: Any, **given: Any) -> str:
 
 def sent(change: vapp_change.Change) -> list[tuple[str, int, dict[str, Any]]]:
     """Return operation, integer key and changed fields of each property in a spec."""
-    result = []
+    result: list[tuple[str, int, dict[str, Any]]] = []
     for edit in change.spec.property if change.spec is not None else []:
         if edit.operation == "remove":
             result.append((edit.operation, edit.removeKey, {}))

@@ -382,14 +382,15 @@ def test_damaged_backups() -> None:
         assert plan.faults == []
         assert [row.action for row in plan.rows] == ["refused", "restore"]
         assert f"{uuid(1)}.json" in plan.rows[0].reason
-    for index in (
+    indexes: tuple[Any, ...] = (
         {},
         [],
         {"version": 9, "vms": []},
         {"version": 1, "vms": [5]},
         {"version": 1, "vms": [{"name": "a"}]},
-    ):
-        assert len(vapp_restore.plan(index, {}, [vm(1)], vapp_restore.Options()).faults) == 1
+    )
+    for broken in indexes:
+        assert len(vapp_restore.plan(broken, {}, [vm(1)], vapp_restore.Options()).faults) == 1
 
 
 def test_incomplete_backup() -> None:

@@ -275,10 +275,10 @@ def test_check_mode_checks_the_privileges_of_the_removal(
 ) -> None:
     bed.child("web", state)
     bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
-        vim.EntityPrivilege(
+        vim.AuthorizationManager.EntityPrivilege(
             entity=managed,
             privAvailability=[
-                vim.PrivilegeAvailability(privId=privilege, isGranted=lacking not in privilege)
+                vim.AuthorizationManager.PrivilegeAvailability(privId=privilege, isGranted=lacking not in privilege)
                 for privilege in given["privId"]
             ],
         )
@@ -320,8 +320,8 @@ def test_failed_child_that_was_never_requested(bed: Bed) -> None:
     assert (bed.acts, result.error) == ([], "The name is taken.")
 
 
-@pytest.mark.parametrize("state", ["created", "existing"])
-def test_child_that_did_not_fail_is_kept(bed: Bed, state: str) -> None:
+@pytest.mark.parametrize("state", [State.CREATED, State.EXISTING])
+def test_child_that_did_not_fail_is_kept(bed: Bed, state: State) -> None:
     running, gone = failed(bed, bed.child("web")), failed(bed, None)
     running.state = gone.state = state
     absent.remove_failed(bed.parent, [running, gone], bed.warnings.append)
@@ -556,10 +556,11 @@ def test_all_are_detached(bed: Bed) -> None:
 def test_check_mode_asks_for_the_privilege_to_detach(bed: Bed) -> None:
     vm = bed.child("web")
     bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
-        vim.EntityPrivilege(
+        vim.AuthorizationManager.EntityPrivilege(
             entity=vm,
             privAvailability=[
-                vim.PrivilegeAvailability(privId=privilege, isGranted=False) for privilege in given["privId"]
+                vim.AuthorizationManager.PrivilegeAvailability(privId=privilege, isGranted=False)
+                for privilege in given["privId"]
             ],
         )
     ]

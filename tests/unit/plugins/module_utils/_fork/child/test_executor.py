@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from typing import Any
@@ -555,10 +556,10 @@ def test_milestones_of_a_child_that_existed_have_no_time(bed: Bed) -> None:
 def test_progress(bed: Bed) -> None:
     """Each child that is created, ready or failed is a change."""
     texts: list[tuple[str, int, int]] = []
-    bed.session.progress.show = lambda *report: texts.append(report)  # type: ignore[assignment,method-assign]
+    bed.session.progress.show = lambda *report: texts.append(report)  # type: ignore[method-assign]
     bed.vcenter.fail(INSTANT_CLONE, vim.fault.NoPermission(msg="No."), times=1)
     for number, name in enumerate("bcdef", start=1):
-        bed.vcenter.later(number, lambda name=name: bed.report(*bed.vcenter.named(name)))
+        bed.vcenter.later(number, functools.partial(lambda name: bed.report(*bed.vcenter.named(name)), name))
     children = [ChildSpec(name) for name in "abcdef"]
     begun = [transitions.begin(child, bed.goal("post_clone")) for child in children]
     Executor(bed.parent, bed.placement(children), Deadline(60), 8).run(begun)
@@ -623,7 +624,7 @@ def test_script_that_ended(bed: Bed) -> None:
 
 
 def test_secrets_of_a_failed_script_are_cleared(bed: Bed) -> None:
-    bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web"), code=3))
+    bed.vcenter.later(5, lambda: bed.report(bed.vcenter.named("web")[0], code=3))
     (child,) = bed.create_children("web", wait_for="post_clone", secret_config_params=SECRET)
     assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
     assert "exit code 3" in str(child.error)

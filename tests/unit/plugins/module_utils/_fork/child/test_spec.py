@@ -93,8 +93,8 @@ def test_host_name_is_derived_from_the_vm_name(name: str, hostname: str | None, 
 @given(text(max_size=80))
 def test_host_name_of_any_name_is_valid(name: str) -> None:
     made = host_names.host_name(name)
-    for label in [] if made is None else [made.hostname, *(made.fqdn or "").split(".")]:
-        assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", label) or (label == "" and not made.fqdn)
+    for label in [] if made is None else [made.hostname, *(made.fqdn.split(".") if made.fqdn else [])]:
+        assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", label)
 
 
 @pytest.mark.parametrize(

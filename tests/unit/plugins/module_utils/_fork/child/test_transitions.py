@@ -237,7 +237,7 @@ def test_child_that_has_its_parents_address(
 ) -> None:
     child = instant_clone(dataclasses.replace(INSTANT_CLONE, parent=WITH_ADDRESS))
     child = after(child, Created(VM), shown(child, child.record))
-    values = {**shown(child, {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}).values, **at_end}
+    values = {**(shown(child, {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}).values or {}), **at_end}
     child = after(child, PropertyUpdate(values))
     assert child.step is Step.SETTLING
     child = after(child, *([PropertyUpdate({**values, **later})] if later else []), Settled(), Succeeded())

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import datetime
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -588,7 +588,8 @@ def test_scripts_that_another_task_took_from_guestinfo(bed: Bed) -> None:
 def test_unreadable_process_list_is_read_again(bed: Bed) -> None:
     """Entries without a process ID or times, or a list that pyVmomi cannot read: the fork point decides."""
     bed.vcenter.lose_answer("StartProgramInGuest", carried_out=True)
-    answers = iter([ValueError("no number"), KeyError("Unknown"), [vim.vm.guest.ProcessManager.ProcessInfo()]])
+    unreadable = [vim.vm.guest.ProcessManager.ProcessInfo()]
+    answers: Iterator[Any] = iter([ValueError("no number"), KeyError("Unknown"), unreadable])
 
     def answer(_manager: Any, **_given: Any) -> list[Any]:
         given = next(answers, None)
