@@ -306,6 +306,13 @@ options:
     type: str
     choices: [keep, remove]
     default: keep
+  return_output:
+    description:
+      - Whether RV(children[].post_clone.output) of children that did not fail is the whole output instead of its last
+        line.
+    type: bool
+    default: false
+    version_added: 0.2.0
 notes:
   - The required privileges to create children are C(VirtualMachine.Provisioning.Clone) (with the VMFork methods
     C(VirtualMachine.Config.ToggleForkParent) instead), C(VirtualMachine.Inventory.CreateFromExisting),
@@ -502,7 +509,8 @@ children:
           type: int
         output:
           description:
-            - The last 2 kB of its output, with secrets masked as described for O(secret_config_params).
+            - The last 2 kB of its output if the child has failed or with O(return_output=true), otherwise the last line
+              of that. Secrets are masked as described for O(secret_config_params).
             - Empty if vCenter has lost it at a power-off.
           type: str
     seconds:
@@ -604,6 +612,7 @@ class Request(t.NamedTuple):
     force: bool
     options: present.CreateOptions
     remove_failed: bool
+    whole_output: bool
 
 
 def parse(params: _arguments.Params) -> Request:
@@ -639,6 +648,7 @@ def parse(params: _arguments.Params) -> Request:
             address_timeout=params["address_timeout"],
         ),
         remove_failed=params["on_failure"] == "remove",
+        whole_output=params["return_output"],
     )
 
 
@@ -697,17 +707,17 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         results = (
             absent.remove_all(parent, order) if request.every else absent.remove_named(parent, request.children, order)
         )
-    return _result(parent.facts(), results, deadline)
+    return _result(parent.facts(), results, deadline, request.whole_output)
 
 
-def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline) -> _module.Result:
+def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline, whole_output: bool) -> _module.Result:
     summary: dict[str, t.Any] = {state.value: sum(1 for result in results if result.state is state) for state in State}
     summary["seconds"] = round(deadline.elapsed, 2)
     summary["timeline"] = timeline(results)
     result: _module.Result = {
         "changed": any(child.changed for child in results),
         "parent": parent,
-        "children": [child.as_dict() for child in results],
+        "children": [child.as_dict(whole_output) for child in results],
         "summary": summary,
         "diff": {
             "before": {child.name: _before(child) for child in results},
@@ -789,6 +799,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 300},
             "concurrency": {"type": "int", "default": 16},
             "on_failure": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},
+            "return_output": {"type": "bool", "default": False},
         },
         parse,
         mutually_exclusive=[

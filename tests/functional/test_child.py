@@ -525,7 +525,7 @@ def test_script_that_prints_secrets_when_the_task_is_over(vcenter: VCenter, meth
     assert "until" in vcenter.in_guest(moid, "cat /tmp/vmfork*/*"), "the script is still there"
     vcenter.in_guest(moid, "touch /root/go")
     reported = vcenter.ok("vmfork_child", **given).child("web-01")["post_clone"]
-    assert reported == {"done": True, "exit_code": 0, "output": "********\n" if method == "scripts" else ""}
+    assert reported == {"done": True, "exit_code": 0, "output": "********" if method == "scripts" else ""}
     assert SECRET not in visible_in_vcenter(vcenter, "web-01")
 
 
@@ -549,7 +549,7 @@ def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCente
     assert [result["changed"] for result in (checked, done, again, later)] == [True, True, False, False]
     assert SECRET not in visible_in_vcenter(quiesced, "web-01")
     for result in (checked, done, again, later):
-        assert result.child("web-01")["post_clone"] == {"done": True, "exit_code": 0, "output": "token is ********\n"}
+        assert result.child("web-01")["post_clone"] == {"done": True, "exit_code": 0, "output": "token is ********"}
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------

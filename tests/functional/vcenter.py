@@ -270,12 +270,12 @@ class VCenter:
         return self.ok("vmfork_quiesce", **{"name": self.parent, **self.guest_login, **scripts, **arguments})
 
     def fork(self, *names: str, **arguments: Any) -> Result:
-        """Create children of the default parent, each with its own address."""
+        """Create children of the default parent, each with its own address, and return all of their output."""
         children = [
             {"name": name, "config_params": {"ipaddress": f"192.0.2.{number + 11}"}}
             for number, name in enumerate(names)
         ]
-        given = {"parent_name": self.parent, "children": children}
+        given = {"parent_name": self.parent, "children": children, "return_output": True}
         return self.ok("vmfork_child", **{**given, **arguments})
 
     @property

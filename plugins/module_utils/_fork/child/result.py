@@ -48,10 +48,16 @@ class Result:
     error: str | None = None
     losses: losses.Losses | None = None
 
-    def as_dict(self) -> dict[str, t.Any]:
-        """Return the entry in the ``children`` return value."""
+    def as_dict(self, whole_output: bool = False) -> dict[str, t.Any]:
+        """Return the entry in the ``children`` return value.
+
+        :param whole_output: include the whole output of a successful child instead of its last line.
+        """
         child = self.child
         ended = child.report if child is not None else None
+        output = ended.output if ended is not None else None
+        if output is not None and self.error is None and not whole_output:
+            output = _last_line(output)
         return {
             **self.facts,
             "state": self.state.value,
@@ -61,12 +67,17 @@ class Result:
             "post_clone": {
                 "done": ended is not None,
                 "exit_code": ended.exit_code if ended is not None else None,
-                "output": ended.output if ended is not None else None,
+                "output": output,
             },
             "seconds": self.seconds,
             "timeline": {milestone: self.timeline.get(milestone) for milestone in transitions.MILESTONES},
             "error": self.error,
         }
+
+
+def _last_line(output: str) -> str:
+    """Return the last line that is not blank: long output of many children would fill a log."""
+    return (output.rstrip().splitlines() or [""])[-1]
 
 
 def timeline(results: t.Iterable[Result]) -> dict[str, dict[str, float] | None]:

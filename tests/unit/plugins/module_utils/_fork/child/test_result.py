@@ -1,16 +1,52 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The timeline of a task."""
+"""The timeline and the output of children."""
 
 from __future__ import annotations
 
-import pytest
+import base64
+from typing import Any
 
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, output_mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State, timeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal
 
 
 def child(**seconds: float | None) -> Result:
     return Result("web", State.CREATED, timeline=seconds)
+
+
+def output(text: str, error: str | None = None, whole: bool = False) -> str:
+    """Return the output in the result of a child whose script has printed a text."""
+    spec = ChildSpec("web", secret_config_params={"token": "s3cret\nvalue"})
+    engine: Any = None
+    report = f"n0 0 {base64.b64encode(text.encode()).decode()}"
+    values = {"config.extraConfig": [vim.option.OptionValue(key=guestinfo.POST_CLONE, value=report)]}
+    made = Child(spec, Goal("post_clone", {}, engine), nonce="n0", values=values)
+    shown = Result("web", State.CREATED, child=made, error=error).as_dict(whole)["post_clone"]["output"]
+    assert isinstance(shown, str)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("", ""),
+        ("\n\n", ""),
+        ("ready", "ready"),
+        ("one\ntwo\n", "two"),
+        ("one\r\ntwo\r\n \n", "two"),
+        ("one\ns3cret\nvalue\n", output_mask.MASK),
+    ],
+)
+def test_output_of_a_successful_child_is_its_last_line(text: str, last: str) -> None:
+    assert output(text) == last
+    whole = text.replace("s3cret\nvalue", output_mask.MASK)
+    assert output(text, whole=True) == output(text, error="It has no address.") == whole
 
 
 def test_timeline_without_children() -> None:
