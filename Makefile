@@ -14,7 +14,7 @@ TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
 # They run in parallel and start in this order: integration waits most.
-PARTS := integration lint unit sanity oldest browser simulator-test functional sweep
+PARTS := integration lint unit sanity oldest browser simulator-test functional faults-sample sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).
@@ -52,7 +52,7 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench costs docs \
+.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional faults faults-sample integration sweep oldest bench costs docs \
 	test-matrix fleet clean tree
 
 help: ## this list
@@ -177,6 +177,10 @@ bench: env $(VENV)/.test $(B)/live ## our task, bare pyVmomi and a ping side by 
 
 costs: env $(VENV)/.test $(B)/live ## tests/benchmarks: calls and seconds of each step, in small and large inventories
 	tests/harness/pytest.sh costs tests/benchmarks $(ARGS)
+
+# Of the thousands of cases, `make test` runs those of one seed.
+faults faults-sample: $(VENV)/.test $(B)/live simulator ## tests/faults: each kind of fault at each request of the main job; ARGS="--sample 100" for some
+	tests/harness/pytest.sh faults tests/faults $(if $(filter faults-sample,$@),--sample 100) $(ARGS)
 
 oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest ansible-core and pyVmomi
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix --oldest

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from http.client import HTTPSConnection
-from multiprocessing import forkserver
+from multiprocessing import Pipe, forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +155,27 @@ class VCenter:
             ended.set()
             watcher.join()
 
+    @contextmanager
+    def held_call(self) -> Iterator[Connection]:
+        """Yield a connection that is ready as soon as the server holds a call, as an injected fault demands.
+
+        The call is released at the end of the block. If there was none, the fault is removed.
+        """
+        ready, reporter = Pipe(duplex=False)
+
+        def watch() -> None:
+            reporter.send(self.control("GET", "held"))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield ready
+        finally:
+            self.control("DELETE", "held" if ready.poll() else "faults")
+            watcher.join()
+            ready.close()
+            reporter.close()
+
     def guest(self, moid: str) -> dict[str, Any]:
         """Return the state of a VM's guest from the simulator."""
         return dict(self.control("GET", f"guests/{moid}"))
@@ -192,11 +216,13 @@ class VCenter:
         check: bool = False,
         diff: bool = False,
         signal_at: tuple[int, str, int] | None = None,
+        meanwhile: Callable[[BaseProcess], None] | None = None,
         **arguments: Any,
     ) -> Result:
-        """Run a module in a process of its own; return its result.
+        """Run a module in a process of its own; return its result, which is empty if a signal ended the process.
 
         :param signal_at: a signal, the method whose call triggers it, and the number of calls to let pass first.
+        :param meanwhile: called while the process runs.
         """
         login = {
             "hostname": self.simulator.host,
@@ -219,12 +245,14 @@ class VCenter:
                     number, method, after = signal_at
                     stack.enter_context(self.at_call(method, lambda: os.kill(process.pid, number), after=after))
                 process.start()
+                if meanwhile is not None:
+                    meanwhile(process)
                 process.join(SECONDS)
             if process.is_alive():
                 process.kill()
                 raise AssertionError(f"{module} did not end within {SECONDS} seconds\n{files[1].read_text()}")
             printed, complaints, logged = (file.read_text() if file.exists() else "" for file in files)
-        if signal_at is not None and not printed:
+        if process.exitcode == -signal.SIGKILL and not printed:
             return Result()
         assert "Traceback" not in complaints, complaints
         result = Result(json.loads(printed))

@@ -18,6 +18,7 @@ fi
 # process gets tests that follow each other, so the server that some of a file share does not start in every process.
 case $part in
 unit | functional | sweep) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
+faults) set -- --numprocesses "$(nproc)" --dist worksteal "$@" ;;
 esac
 for argument in "$@"; do
     case $argument in "$directory"/*) exec python -m pytest "$@" ;; esac

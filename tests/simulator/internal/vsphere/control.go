@@ -59,6 +59,11 @@ func (s *Simulator) newControl() http.Handler {
 		s.faults.clear()
 		return s.faults.list(), nil
 	})
+	handle("GET /vmforksim/held", func(r *http.Request) (any, error) { return s.faults.awaitHeld(r.Context()), nil })
+	handle("DELETE /vmforksim/held", func(*http.Request) (any, error) {
+		s.faults.release()
+		return s.faults.list(), nil
+	})
 	handle("GET /vmforksim/rules", func(*http.Request) (any, error) { return s.rules.List(), nil })
 	handle("PUT /vmforksim/rules/{name}", s.controlRule)
 	handle("DELETE /vmforksim/rules", func(*http.Request) (any, error) {

@@ -97,7 +97,7 @@ func (e *esxHost) validLogin(req *types.Login) bool {
 func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := strings.TrimSuffix(r.URL.Path, "/"); {
 	case path == "/sdk/vimServiceVersions.xml":
-		e.sim.serveVersions(w)
+		e.sim.serveVersions(w, r)
 	case r.Method == http.MethodPost && path == "/sdk":
 		r.URL.Path = path
 		request, body := e.sim.readSOAP(w, r)

@@ -179,7 +179,10 @@ func (s *Simulator) transferURL(vm types.ManagedObjectReference, query string) s
 }
 
 func (t *transfers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	t.sim.calls.http(r.Method + " " + r.URL.Path)
+	t.sim.serveHTTP(w, r, r.URL.Path, t.serve)
+}
+
+func (t *transfers) serve(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	t.mu.Lock()
 	transfer, ok := t.pending[query.Get("token")]

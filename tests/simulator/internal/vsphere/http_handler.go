@@ -16,7 +16,6 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -34,21 +33,35 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "/vmforksim/"):
 		s.control.ServeHTTP(w, r)
 	case path == "/sdk/vimServiceVersions.xml":
-		s.calls.http(r.Method + " " + path)
-		s.serveVersions(w)
+		s.serveHTTP(w, r, path, s.serveVersions)
 	case r.Method == http.MethodPost && (path == "/sdk" || path == "/sdk/vimService"):
 		r.URL.Path = path
 		s.serveSOAP(w, r)
 	case s.mob.Serves(path):
-		s.calls.http(r.Method + " " + path)
-		s.mob.ServeHTTP(w, r)
+		s.serveHTTP(w, r, path, s.mob.ServeHTTP)
 	default:
-		s.calls.http(r.Method + " " + path)
-		s.service.ServeMux.ServeHTTP(w, r)
+		s.serveHTTP(w, r, path, s.service.ServeMux.ServeHTTP)
 	}
 }
 
-func (s *Simulator) serveVersions(w http.ResponseWriter) {
+// serveHTTP counts and answers a request other than SOAP, with the injected
+// faults that apply to it.
+func (s *Simulator) serveHTTP(w http.ResponseWriter, r *http.Request, path string, serve http.HandlerFunc) {
+	name := r.Method + " " + path
+	s.calls.http(name)
+	rule := s.faults.take("call", name, "")
+	if rule == nil {
+		serve(w, r)
+		return
+	}
+	s.faults.carryOut(rule, r, func() *responseBuffer {
+		answer := newResponseBuffer()
+		serve(answer, r)
+		return answer
+	}).send(w)
+}
+
+func (s *Simulator) serveVersions(w http.ResponseWriter, _ *http.Request) {
 	var prior strings.Builder
 	for _, version := range priorVersions(s.options.APIVersion) {
 		fmt.Fprintf(&prior, "   <version>%s</version>\n", version)
@@ -105,29 +118,22 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 // dropped connection ends the handler.
 func (s *Simulator) handleCall(r *http.Request, request *soapRequest, body []byte) *responseBuffer {
 	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
-	if rule != nil {
-		rule.gather(r.Context())
-		time.Sleep(rule.delay())
-		if rule.Drop == "before" {
-			panic(http.ErrAbortHandler)
-		}
-		if fault := rule.fault(); fault != nil && rule.Drop == "" {
-			if _, dropped := fault.(*types.NotAuthenticated); dropped {
-				s.dropSession(r)
+	return s.faults.carryOut(rule, r, func() *responseBuffer {
+		if rule != nil && rule.Drop == "" {
+			if fault := rule.fault(); fault != nil {
+				if _, dropped := fault.(*types.NotAuthenticated); dropped {
+					s.dropSession(r)
+				}
+				answer := newResponseBuffer()
+				writeFault(answer, "ServerFaultCode", vimfault.Text(fault), fault)
+				return answer
 			}
-			answer := &responseBuffer{header: http.Header{}}
-			writeFault(answer, "ServerFaultCode", vimfault.Text(fault), fault)
-			return answer
 		}
-	}
-	if request.Method == "ReconfigVM_Task" {
-		body = ovfenv.MarkBlanks(body)
-	}
-	answer := s.callService(s.service, r, body)
-	if rule != nil && rule.Drop == "after" {
-		panic(http.ErrAbortHandler)
-	}
-	return answer
+		if request.Method == "ReconfigVM_Task" {
+			body = ovfenv.MarkBlanks(body)
+		}
+		return s.callService(s.service, r, body)
+	})
 }
 
 // callService forwards a request to govmomi's simulator.
@@ -137,6 +143,7 @@ func (s *Simulator) callService(service *simulator.Service, r *http.Request, bod
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	service.ServeSDK(answer, r)
 	answer.completeFault()
+	answer.header.Set("Content-Type", "text/xml; charset=utf-8")
 	return answer
 }
 
@@ -219,10 +226,10 @@ func (b *responseBuffer) Header() http.Header            { return b.header }
 func (b *responseBuffer) WriteHeader(status int)         { b.status = status }
 func (b *responseBuffer) Write(text []byte) (int, error) { return b.body.Write(text) }
 
-// send sends the response.
+// send sends the response. If it is shorter than its header announces, the
+// HTTP server closes the connection after it.
 func (b *responseBuffer) send(w http.ResponseWriter) {
 	maps.Copy(w.Header(), b.header)
-	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 	w.WriteHeader(b.status)
 	_, _ = w.Write(b.body.Bytes())
 }

@@ -106,7 +106,7 @@ func Start(options Options) (*Simulator, error) {
 		version: parseVersion(options.APIVersion),
 		calls:   newCalls(),
 		rules:   rules.New(),
-		faults:  &faultInjector{},
+		faults:  newFaultInjector(),
 		tasks: &tasks{
 			plans:   map[types.ManagedObjectReference]*taskPlan{},
 			unknown: map[types.ManagedObjectReference]bool{},

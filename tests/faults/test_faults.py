@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever happens at whichever request: a task ends with a sentence, and the next one brings about what was wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
+
+from faults.cases import Case
+from faults.kinds import LOGINS, happen
+from faults.stage import CREATE, QUIESCE, REMOVE, Stage, Step
+from functional.vcenter import Result
+
+ATTEMPTS = 2
+"""How often a task is run until it makes the request."""
+VARYING = ("WaitForUpdatesEx",)
+"""Requests whose number depends on the time that the server needs."""
+NOT_REACHED = "not reached"
+NOTHING_TO_ACT_ON = "nothing to act on"
+
+
+def disturbed(stage: Stage, case: Case) -> tuple[Result, str]:
+    """Run the step with the fault. Return the result, and "" or why the fault did not come to pass."""
+    stage.bring_to(case.step.level)
+    vcenter, kind = stage.vcenter, case.kind
+    happened: list[bool] = []
+    meanwhile: Callable[[BaseProcess], None] | None = None
+    if kind.act is not None:
+        act = kind.act
+        meanwhile = lambda process: happened.append(happen(act, stage, process))  # noqa: E731
+    vcenter.control("DELETE", "calls")
+    vcenter.fault(method=case.request.removeprefix("mob:"), after=case.occurrence, **kind.fault)
+    try:
+        result = stage.checked(partial(stage.run, case.step, meanwhile=meanwhile))
+        injected = vcenter.control("GET", "faults")
+    finally:
+        vcenter.control("DELETE", "faults")
+    stage.level = -1  # until it is known
+    if happened == [False]:
+        return result, NOTHING_TO_ACT_ON if injected else NOT_REACHED
+    return result, "" if injected[0]["fired"] else NOT_REACHED
+
+
+def rerun(stage: Stage, step: Step) -> str:
+    """Run the step again until it has brought about what is wanted; return what it took."""
+    result = stage.checked(partial(stage.run, step))
+    if not result.get("failed"):
+        return "converged"
+    # The child ran its script with half of what it was meant to get. Only the user may decide to lose it.
+    assert step is CREATE, result.msg
+    assert "state=absent" in result.msg + str(result.get("children")), result.msg
+    for again in (REMOVE, CREATE):
+        result = stage.checked(partial(stage.run, again))
+        assert not result.get("failed"), result.msg
+    return "converged after state=absent"
+
+
+def test_fault(case: Case, stages: dict[str, Stage], record_property: Callable[[str, object], None]) -> None:
+    record_property("case", (case.engine.name, case.kind.name))
+    stage = stages[case.engine.name]
+    for _attempt in range(ATTEMPTS):
+        stage.touched.clear()
+        result, why_not = disturbed(stage, case)
+        if why_not != NOT_REACHED:
+            break
+    else:
+        assert case.request in VARYING, f"{ATTEMPTS} tasks ended without this request"
+    if case.kind.is_kill or (case.kind.loses_cookie and case.request in LOGINS):
+        stage.end_sessions()
+    assert stage.sessions() == [], "a session is left"
+    if result and not result.get("failed") and not case.kind.act:
+        stage.check_converged(case.step.wanted)  # no success without its effect
+    first = "" if not result.get("failed") and result else "failed, " if result else "killed, "
+    outcome = rerun(stage, case.step)
+    stage.check_converged(case.step.wanted)
+    stage.level = case.step.level + 1
+    if case.step is QUIESCE:  # its children show what is in the guest
+        stage.bring_to(CREATE.level + 1)
+        stage.check_converged(CREATE.wanted)
+    record_property("outcome", why_not or first + outcome)
