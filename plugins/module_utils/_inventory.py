@@ -15,6 +15,7 @@ import re
 import typing as t
 import unicodedata
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -73,7 +74,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Found:
-    """A VM, its properties, and its location; ``vapps`` has the properties of the vApps around it, nearest first."""
+    """A VM, its properties, and its location; ``vapps`` has the properties of the vApps around it, nearest first.
+
+    :param related: the objects that were read with it; see :func:`locate`.
+    """
 
     vm: t.Any
     values: _properties.Values
@@ -81,6 +85,13 @@ class Found:
     datacenter: t.Any
     folder: t.Any
     vapps: tuple[_properties.Values, ...] = ()
+    related: t.Mapping[t.Any, _properties.Values] = field(default_factory=dict)
+
+    @property
+    def host_name(self) -> str | None:
+        """The name of the VM's ESXi host if the user may see it, and :data:`HOST` was read."""
+        name = self.related.get(self.values.get("runtime.host"), {}).get("name")
+        return unescape(name) if name is not None else None
 
     @property
     def name(self) -> str:
@@ -91,6 +102,10 @@ class Found:
     def moid(self) -> str:
         """The VM's managed object ID."""
         return self.vm._GetMoId()
+
+
+HOST: _properties.Related = {"runtime.host": (vim.HostSystem, ("name",))}
+"""Read the name of each VM's ESXi host with the VM, see :func:`locate`."""
 
 
 def escape(name: str) -> str:
@@ -133,22 +148,51 @@ def check_name(name: str) -> None:
         raise _errors.BadInput(f"The name {name!r} contains control characters. Remove them.")
 
 
-def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Found:
+def find_vm(
+    session: Session,
+    selector: Selector,
+    paths: t.Sequence[str],
+    related: _properties.Related = MappingProxyType({}),
+    everyone: Everyone | None = None,
+) -> Found:
     """Return the only VM that matches, with the given properties.
 
     With a managed object ID, a UUID or an inventory path, only that VM is read;
     with a bare name, the names of all VMs in its scope are read, in pages.
 
+    :param related: see :func:`locate`.
+    :param everyone: if all VMs are read anyway for a bare name, they are kept here.
     :raises _errors.NotFound: no VM matches.
     :raises _errors.Ambiguous: several VMs match; the sentence lists their paths.
     """
     have: Names = {}
-    candidates = _candidates(session, selector, have)
-    found = locate(session, candidates, paths)
+    candidates = _candidates(session, selector, have, everyone)
+    found = locate(session, candidates, paths, related=related)
     if not found:
         raise _not_found(session, selector, [str(selector)], have)
     _check_only(str(selector), found)
     return found[0]
+
+
+class Everyone:
+    """All VMs that the user may see, with the properties that a task needs of them, read with the names or later.
+
+    They are read once: whoever needs their current state must read it again.
+
+    :param paths: the properties; the name is one of them.
+    """
+
+    def __init__(self, session: Session, paths: t.Sequence[str]) -> None:
+        self._session = session
+        self._paths = paths
+        self._values: dict[t.Any, _properties.Values] | None = None
+
+    def read(self) -> dict[t.Any, _properties.Values]:
+        """Return the properties by VM."""
+        if self._values is None:
+            root = self._session.content.rootFolder
+            self._values = _properties.scan(self._session, root, vim.VirtualMachine, self._paths)
+        return self._values
 
 
 def find_vms(
@@ -246,12 +290,19 @@ def vms_within(session: Session, folder: str | None, datacenter: str | None) -> 
 
 
 def locate(
-    session: Session, vms: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
+    session: Session,
+    vms: t.Iterable[t.Any],
+    paths: t.Sequence[str],
+    vapp_paths: t.Sequence[str] = (),
+    related: _properties.Related = MappingProxyType({}),
 ) -> list[Found]:
-    """Return properties and locations of the given VMs with one call; missing VMs are left out."""
-    values, ancestors = _properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths)
-    plain_names(ancestors)
-    return [_place(vm, of_vm, ancestors) for vm, of_vm in values.items() if "name" in of_vm]
+    """Return properties and locations of the given VMs with one call; missing VMs are left out.
+
+    :param related: other objects to read with the same call.
+    """
+    values, others = _properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths, related)
+    plain_names(others)
+    return [_place(vm, of_vm, others) for vm, of_vm in values.items() if "name" in of_vm]
 
 
 def names_below(session: Session, root: t.Any, kind: t.Any = None) -> dict[t.Any, str]:
@@ -412,10 +463,11 @@ def _check_only(what: str, found: t.Sequence[Found]) -> None:
         raise _errors.Ambiguous(f"Several VMs match VM {what}: {listed}. Use one of these paths or managed object IDs.")
 
 
-def _candidates(session: Session, selector: Selector, have: Names) -> list[t.Any]:
+def _candidates(session: Session, selector: Selector, have: Names, everyone: Everyone | None = None) -> list[t.Any]:
     """Return the VMs that a selector may refer to.
 
     :param have: receives all VMs whose names were read.
+    :param everyone: see :func:`find_vm`.
     """
     index = session.content.searchIndex
     if selector.moid is not None:
@@ -428,7 +480,9 @@ def _candidates(session: Session, selector: Selector, have: Names) -> list[t.Any
     if selector.inventory_path is not None:
         return _vms_at(session, selector.inventory_path, have)
     check_name(selector.name or "")
-    names = names_below(session, _scope(session, selector))
+    scope = _scope(session, selector)
+    is_everywhere = scope == session.content.rootFolder
+    names = plain_names(everyone.read()) if everyone is not None and is_everywhere else names_below(session, scope)
     have.update(names)
     return [vm for vm, name in names.items() if name == selector.name]
 
@@ -502,7 +556,7 @@ def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _proper
     path, chain = _path(vm, {**ancestors, vm: values})
     datacenter = next((above for above in chain if isinstance(above, vim.Datacenter)), None)
     folder = next((above for above in chain if isinstance(above, vim.Folder)), None)
-    return Found(vm, values, path, datacenter, folder, tuple(_vapps(values, ancestors)))
+    return Found(vm, values, path, datacenter, folder, tuple(_vapps(values, ancestors)), ancestors)
 
 
 def _vapps(values: _properties.Values, ancestors: dict[t.Any, _properties.Values]) -> t.Iterator[_properties.Values]:

@@ -8,9 +8,10 @@ objects, plus one for each further page of the answer.
 
 from __future__ import annotations
 
-import contextlib
 import time
 import typing as t
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _types
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import INVALID, Session, UnknownType
@@ -46,23 +47,34 @@ def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> 
 
 
 def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
-    create = session.content.viewManager.CreateContainerView
-    view = session.call_once(create, container=root, type=[kind], recursive=True)
-    result = _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
-    # The view ends with the session anyway; a failed removal must not discard what was read.
-    with contextlib.suppress(_errors.Error):
-        session.call_once(view.DestroyView)
-    return result
+    """Carry out :func:`scan`. The view stays until the session ends, for the next scan: it lists what exists then."""
+    key = session.logins, root, kind
+    if key not in session.views:
+        create = session.content.viewManager.CreateContainerView
+        session.views[key] = session.call_once(create, container=root, type=[kind], recursive=True)
+    return _retrieve(session, [_view_spec(session.views[key])], [_property_spec(kind, paths)])
+
+
+Related = t.Mapping[str, tuple[t.Any, t.Sequence[str]]]
+"""Property path of a VM that refers to other objects → the type of these objects, and the properties to read of them.
+
+A path may lead through a data object, as ``runtime.host`` does (programs for vCenter traverse it).
+"""
 
 
 def read_with_ancestors(
-    session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
+    session: Session,
+    objects: t.Iterable[t.Any],
+    paths: t.Sequence[str],
+    vapp_paths: t.Sequence[str] = (),
+    related: Related = MappingProxyType({}),
 ) -> tuple[dict[t.Any, Values], dict[t.Any, Values]]:
     """Return properties as :func:`read` does, and ``name`` and ``parent`` of all ancestors, with the same call.
 
     The objects may have different types if all of these types have the properties.
 
     :param vapp_paths: further properties of the vApps above.
+    :param related: what else to read; returned with the ancestors.
     """
     objects = list(objects)
     if not objects:
@@ -82,18 +94,21 @@ def read_with_ancestors(
             "vapp": (vim.VirtualApp, "parentFolder"),
         }.items()
     ]
+    aside = [collector.TraversalSpec(name=path, type=vim.VirtualMachine, path=path, skip=False) for path in related]
     wanted_paths: dict[t.Any, list[str]] = {
         vim.Folder: ["name", "parent"],
         vim.Datacenter: ["name", "parent"],
         vim.ComputeResource: ["name", "parent"],
         vim.VirtualApp: ["name", "parent", "parentFolder", *vapp_paths],
     }
+    for kind, of_related in related.values():
+        wanted_paths.setdefault(kind, []).extend(of_related)
     for kind in dict.fromkeys(type(obj) for obj in objects):
         of_kind = wanted_paths.setdefault(kind, ["name", "parent"])
         of_kind += [*paths, *(["parentVApp"] if issubclass(kind, vim.VirtualMachine) else [])]
     found = _retrieve_existing(
         session,
-        [collector.ObjectSpec(obj=obj, selectSet=upwards) for obj in objects],
+        [collector.ObjectSpec(obj=obj, selectSet=[*upwards, *aside]) for obj in objects],
         [_property_spec(kind, of_it) for kind, of_it in wanted_paths.items()],
     )
     wanted = set(objects)
@@ -106,14 +121,35 @@ def read_with_ancestors(
 _UPWARDS = ("entity", "vm", "vapp")
 
 
+_Paths = tuple[tuple[t.Any, tuple[str, ...]], ...]
+"""The properties to watch, for each pyVmomi type."""
+
+
+@dataclass(eq=False)
+class _Filter:
+    """A list view, its objects, and a collector with a filter over them. All of it ends with the session.
+
+    :param login: the session's :attr:`logins` when it was created.
+    """
+
+    login: int
+    paths: _Paths
+    view: t.Any
+    collector: t.Any
+    objects: set[t.Any]
+
+
 class Watch:
     """Report every change on a set of objects as it happens.
 
-    One filter over one list view; objects can be added while it runs. The
-    collector belongs to this watch, so that watches do not receive each other's
+    One filter over one list view; objects can be added while it runs. No other
+    watch uses its collector at the same time, so that watches do not receive each other's
     updates. If the server ends the session, the view and the filter are
     created again, whichever thread logs in again, and every object is reported
     again in full.
+
+    What a watch has created stays until the session ends, for the next watch
+    of the same properties.
 
     :param paths: the properties to watch, for each pyVmomi type.
     """
@@ -122,9 +158,7 @@ class Watch:
         self._session = session
         self._paths = dict(paths)
         self._objects: dict[t.Any, None] = {}
-        self._login = 0
-        self._view: t.Any = None
-        self._own_collector: t.Any = None
+        self._filter: _Filter | None = None
         self._version = ""
         self._unreadable: set[str] = set()
         self._is_lost = False
@@ -135,7 +169,9 @@ class Watch:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._close()
+        if self._filter is not None:
+            self._session.filters.append(self._filter)
+        self._forget()
 
     def add(self, objects: t.Iterable[t.Any]) -> None:
         """Watch these objects too; the first update reports their current state."""
@@ -148,15 +184,16 @@ class Watch:
         for obj in old:
             del self._objects[obj]
         self._objects.update(dict.fromkeys(new))
-        if (new or old) and self._is_open():
+        now = self._open_filter()
+        if (new or old) and now is not None:
             try:
-                self._lose(self._session.call_once(self._view.ModifyListView, add=new or None, remove=old or None))
+                self._lose(self._exchange(now, new, old))
             except _errors.Fault as fault:
                 if fault.is_a("ManagedObjectNotFound"):
-                    self._close()
+                    self._forget()
                     self._lose_missing(fault)
                 else:
-                    self._outlive(fault, self._login)
+                    self._outlive(fault, now.login)
             except _errors.ConnectionLost:
                 self._forget()
             except BaseException:  # a signal, for example
@@ -181,14 +218,13 @@ class Watch:
         longest = min(LONGEST_WAIT, max(0, int(self._session.budget.longest_wait(seconds) + 0.999)))
         login = self._session.logins
         try:
-            if not self._is_open():
-                self._open(login)
+            now = self._open_filter() or self._open(login)
             is_first = not self._version
             if is_first:
                 self._unseen = set(self._objects)
             # The first answer reports every existing object, so there is no need to wait.
             options = _collector().WaitOptions(maxWaitSeconds=0 if is_first else longest)
-            update = self._session.call_once(self._own_collector.WaitForUpdatesEx, self._version, options)
+            update = self._session.call_once(now.collector.WaitForUpdatesEx, self._version, options)
         except _errors.Fault as fault:
             self._outlive(fault, login)
             return []
@@ -204,7 +240,7 @@ class Watch:
             if self._unreadable:
                 raise
             self._unreadable = {"info.error"}
-            self._close()
+            self._forget()
             return []
         except BaseException:  # a signal, for example
             self._forget()
@@ -228,9 +264,9 @@ class Watch:
             self._lose(self._unseen)
         return changes
 
-    def _lose(self, objects: t.Iterable[t.Any] | None) -> None:
+    def _lose(self, objects: t.Iterable[t.Any]) -> None:
         """Report objects as gone with the next updates."""
-        for obj in list(objects or []):
+        for obj in list(objects):
             if obj in self._objects:
                 del self._objects[obj]
                 self._gone[obj] = None
@@ -259,10 +295,35 @@ class Watch:
         elif login == self._session.logins:
             raise fault
 
-    def _is_open(self) -> bool:
-        return self._own_collector is not None and self._login == self._session.logins
+    def _open_filter(self) -> _Filter | None:
+        """Return the filter of this watch if there is one, and it belongs to the current session."""
+        return self._filter if self._filter is not None and self._filter.login == self._session.logins else None
 
-    def _open(self, login: int) -> None:
+    def _open(self, login: int) -> _Filter:
+        paths = tuple(
+            (kind, tuple(path for path in paths if path not in self._unreadable)) for kind, paths in self._paths.items()
+        )
+        self._version = ""
+        self._filter = self._reused(login, paths) or self._created(login, paths)
+        return self._filter
+
+    def _reused(self, login: int, paths: _Paths) -> _Filter | None:
+        """Return the filter of an earlier watch of the same properties, with the objects of this one."""
+        filters = self._session.filters
+        for entry in filters:
+            if (entry.login, entry.paths) == (login, paths):
+                filters.remove(entry)
+                try:
+                    self._lose(self._exchange(entry, self._objects, entry.objects.difference(self._objects)))
+                except _errors.Fault as fault:
+                    if not fault.is_a("ManagedObjectNotFound"):
+                        raise
+                    return None
+                return entry
+        return None
+
+    def _created(self, login: int, paths: _Paths) -> _Filter:
+        """Create a view and a filter. The first filter of a session gets the collector that the session has anyway."""
         content = self._session.content
         create = content.viewManager.CreateListView
         try:
@@ -272,32 +333,33 @@ class Watch:
                 raise
             self._lose_missing(fault)
             view = self._session.call_once(create, obj=list(self._objects))
-        collector = self._session.call_once(content.propertyCollector.CreatePropertyCollector)
+        collector = content.propertyCollector
+        if self._session.login_with_filter == login:
+            collector = self._session.call_once(collector.CreatePropertyCollector)
+        self._session.login_with_filter = login
         self._session.call_once(
             collector.CreateFilter,
             _collector().FilterSpec(
                 objectSet=[_view_spec(view)],
-                propSet=[
-                    _property_spec(kind, [path for path in paths if path not in self._unreadable])
-                    for kind, paths in self._paths.items()
-                ],
+                propSet=[_property_spec(kind, of_kind) for kind, of_kind in paths],
             ),
             partialUpdates=False,
         )
-        self._view, self._own_collector, self._version, self._login = view, collector, "", login
+        return _Filter(login, paths, view, collector, set(self._objects))
 
-    def _close(self) -> None:
-        budget = self._session.budget
-        if self._is_open() and budget.signal is None:
-            # They end with the session anyway; neither an error nor a signal here must discard the task's results.
-            with contextlib.suppress(_errors.Error), budget.hold():
-                self._session.call_once(self._own_collector.Destroy)
-                self._session.call_once(self._view.DestroyView)
-        self._forget()
+    def _exchange(self, now: _Filter, add: t.Collection[t.Any], remove: t.Collection[t.Any]) -> list[t.Any]:
+        """Change the objects of a view with one call, and return those that the server does not find."""
+        add = [obj for obj in add if obj not in now.objects]
+        if not add and not remove:
+            return []
+        lost = self._session.call_once(now.view.ModifyListView, add=add or None, remove=list(remove) or None) or []
+        now.objects.update(add)
+        now.objects.difference_update(remove, lost)
+        return lost
 
     def _forget(self) -> None:
         """Abandon the filter until the session ends: an unanswered request may still receive its next changes."""
-        self._own_collector = self._view = None
+        self._filter = None
 
 
 def wait_for(watch: Watch, seconds: float, enough: t.Callable[[t.Any, Values | None], t.Any | None]) -> t.Any | None:

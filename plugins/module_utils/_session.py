@@ -86,6 +86,13 @@ class Session:
         self._stub: t.Any = None
         self._cookie: str | None = None
         self.content: t.Any = None
+        self.views: dict[t.Any, t.Any] = {}
+        """Container views for :mod:`_properties`. Like :attr:`filters`, they end with the session, so nothing removes
+        them."""
+        self.filters: list[t.Any] = []
+        """Filters for :mod:`_properties` that are not in use."""
+        self.login_with_filter = 0
+        """The last of the :attr:`logins` in whose session the collector that every session has got a filter."""
         self.closing = contextlib.ExitStack()
         """What else to close with the session, before the logout."""
 

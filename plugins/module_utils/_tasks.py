@@ -10,9 +10,10 @@ prints, and has no time-out.
 from __future__ import annotations
 
 import contextlib
+import functools
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _parallel, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -185,46 +186,87 @@ Again = t.Callable[[t.Collection[t.Any]], t.Mapping[t.Any, Job]]
 """Given the keys of jobs on busy VMs, returns the jobs that are still necessary: the VMs may have changed."""
 
 
+CONCURRENCY = 16
+"""How many requests to send at a time, unless the task sets another number."""
+
+ANSWER_SECONDS = 10
+"""Extra time to wait for the answers to what was sent before a signal arrived."""
+
+
 def run_all(
-    session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], again: Again | None = None
+    session: Session,
+    deadline: Deadline,
+    jobs: t.Mapping[t.Any, Job],
+    again: Again | None = None,
+    concurrency: int = CONCURRENCY,
 ) -> dict[t.Any, _errors.Error | None]:
     """Run many tasks in parallel, as :func:`collect` does; return the error of each, or ``None`` if it succeeded."""
-    ended = collect(session, deadline, jobs, again)
+    ended = collect(session, deadline, jobs, again, concurrency)
     return {key: result if isinstance(result, _errors.Error) else None for key, result in ended.items()}
 
 
 def collect(
-    session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], again: Again | None = None
+    session: Session,
+    deadline: Deadline,
+    jobs: t.Mapping[t.Any, Job],
+    again: Again | None = None,
+    concurrency: int = CONCURRENCY,
 ) -> dict[t.Any, t.Any]:
     """Run many tasks in parallel; return the result of each, or its error (:class:`_errors.Error`).
 
     Tasks on busy VMs are retried until the deadline.
 
     :param again: ``None``: retry the same jobs. The result of a job that it leaves out is ``None``.
+    :param concurrency: the maximum number of requests at a time. The number of tasks is not limited.
     """
-    results = _collect_once(session, deadline, jobs)
+    results = _collect_once(session, deadline, jobs, concurrency)
     attempt = 0
     while busy := {key: error for key, error in results.items() if is_busy(error)}:
         stand_by(session, deadline, busy.values(), attempt)
         if deadline.passed:
             break
         left = {key: jobs[key] for key in busy} if again is None else again(busy)
-        results.update({**dict.fromkeys(busy), **_collect_once(session, deadline, left)})
+        results.update({**dict.fromkeys(busy), **_collect_once(session, deadline, left, concurrency)})
         attempt += 1
     return results
 
 
-def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, t.Any]:
-    results: dict[t.Any, t.Any] = {}
-    running: dict[t.Any, t.Any] = {}
+def _start(
+    session: Session, jobs: t.Mapping[t.Any, Job], concurrency: int
+) -> tuple[dict[t.Any, t.Any], dict[t.Any, t.Any]]:
+    """Send the requests of many tasks in parallel.
+
+    :returns: the key of each task that was started, and the errors of all other jobs.
+    """
+    started: dict[t.Any, t.Any] = {}
+    errors: dict[t.Any, t.Any] = {}
+    calls: _parallel.ParallelCalls[t.Any] = _parallel.ParallelCalls(session, concurrency)
+    waiting = list(reversed(jobs))
+    try:
+        while waiting or calls.pending:
+            while waiting and calls.has_room:
+                key = waiting.pop()
+                calls.start(key, functools.partial(session.call, jobs[key][1]))
+            key, answer = calls.take()
+            try:
+                started[answer.get()] = key
+            except _errors.ConnectionLost as trouble:  # it may have been carried out
+                errors[key] = _errors.NotEnded(_errors.failure(jobs[key][0], trouble).sentence)
+            except _errors.Error as trouble:
+                errors[key] = _errors.failure(jobs[key][0], trouble)
+    except _errors.Interrupted:
+        with session.clean_up(ANSWER_SECONDS):  # so that the caller sees the effect of every request
+            while calls.pending:
+                calls.take()
+        raise
+    return started, errors
+
+
+def _collect_once(
+    session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], concurrency: int
+) -> dict[t.Any, t.Any]:
     known: dict[t.Any, _properties.Values] = {}
-    for key, (what, submit) in jobs.items():
-        try:
-            running[session.call(submit)] = key
-        except _errors.ConnectionLost as trouble:  # it may have been carried out
-            results[key] = _errors.NotEnded(_errors.failure(what, trouble).sentence)
-        except _errors.Error as trouble:
-            results[key] = _errors.failure(what, trouble)
+    running, results = _start(session, jobs, concurrency)
     lost: Exception | None = None
     try:
         with _properties.Watch(session, {vim.Task: PATHS}) as watch:

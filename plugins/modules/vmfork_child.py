@@ -568,7 +568,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
     addresses,
     executor,
+    existing,
     networks,
+    placement,
     present,
     spec,
     transitions,
@@ -691,21 +693,28 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         for remark in spec.remarks(request.children):
             task.warn(remark)
     engine = select.choose(session, *request.engine)
-    parent = parents.find(session, engine, request.parent)
+    is_present = request.state == "present"
+    related = placement.RELATED if is_present else {}
+    everyone = _inventory.Everyone(session, present.paths_of_all(request.children) if is_present else existing.PATHS)
+    parent = parents.find(session, engine, request.parent, related, everyone if request.children else None)
     if not request.children and not request.every:
         task.warn("children is empty: there is nothing to do.")
         results = []
     elif request.state == "present":
         results = present.ensure_present(
-            parent, request.children, request.options, deadline, task.check_mode, task.warn
+            parent, request.children, request.options, deadline, task.check_mode, task.warn, everyone
         )
         if request.remove_failed and session.budget.signal is None:
             absent.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
     else:
-        order = absent.Order(request.state, deadline, task.check_mode, task.warn, request.force)
+        order = absent.Order(
+            request.state, deadline, task.check_mode, task.warn, request.force, request.options.concurrency
+        )
         results = (
-            absent.remove_all(parent, order) if request.every else absent.remove_named(parent, request.children, order)
+            absent.remove_all(parent, order)
+            if request.every
+            else absent.remove_named(parent, request.children, order, everyone)
         )
     return _result(parent.facts(), results, deadline, request.whole_output)
 

@@ -136,7 +136,7 @@ def test_runner_with_a_lost_start_answer_times_out(vcenter: VCenter, drop: str, 
 
 
 def test_lost_answer_to_a_read(quiesced: VCenter) -> None:
-    for method in ("WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter", "DestroyView"):
+    for method in ("WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter", "CreateContainerView"):
         quiesced.fault(method=method, at="call", drop="after", count=1)
         assert quiesced.fork("web-01")["summary"]["created"] == 1, method
         remove_children(quiesced)
@@ -159,7 +159,7 @@ def test_session_dropped_by_the_server(quiesced: VCenter) -> None:
     if quiesced.engine is SOAP:
         methods.append("PowerOnVM_Task")
     if quiesced.engine is not MOB:
-        methods += ["WaitForUpdatesEx", "ModifyListView", "RetrievePropertiesEx", "CreateFilter", "DestroyView"]
+        methods += ["WaitForUpdatesEx", "ModifyListView", "RetrievePropertiesEx", "CreateFilter", "CreateContainerView"]
     for method in methods:
         quiesced.fault(method=method, at="call", fault="NotAuthenticated", count=1)
         with quiesced.calls() as calls:

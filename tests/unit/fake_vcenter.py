@@ -403,28 +403,28 @@ class FakeVCenter:
     # --- properties ---------------------------------------------------------------------------------------------------
 
     def _do_CreateContainerView(self, _manager: Any, container: Any, type: Any, **_given: Any) -> Any:  # noqa: N802
-        found = [
-            managed
-            for managed in self.objects
-            if isinstance(managed, tuple(type)) and (container == self.root or container in self._above(managed))
-        ]
+        def found() -> list[Any]:
+            return [
+                managed
+                for managed in self.objects
+                if isinstance(managed, tuple(type)) and (container == self.root or container in self._above(managed))
+            ]
+
         return self._view(vim.view.ContainerView, found)
 
     def _do_CreateListView(self, _manager: Any, obj: Any) -> Any:  # noqa: N802
-        return self._view(vim.view.ListView, obj or [])
+        listed = list(obj or [])
+        return self._view(vim.view.ListView, lambda: listed)
 
     def _do_ModifyListView(self, view: Any, add: Any, remove: Any) -> list[Any]:  # noqa: N802
-        shown = self._views[view._GetMoId()]
+        shown = self._views[view._GetMoId()]()
         new = [managed for managed in add or [] if managed in self.objects]
         shown[:] = [managed for managed in shown if managed not in (remove or [])] + new
         return [managed for managed in add or [] if managed not in self.objects]
 
-    def _do_DestroyView(self, view: Any) -> None:  # noqa: N802
-        del self._views[view._GetMoId()]
-
-    def _view(self, kind: Any, objects: Any) -> Any:
+    def _view(self, kind: Any, objects: Callable[[], list[Any]]) -> Any:
         view = kind(f"view-{next(self._numbers)}", self)
-        self._views[view._GetMoId()] = list(objects)
+        self._views[view._GetMoId()] = objects
         return view
 
     def _above(self, managed: Any) -> list[Any]:
@@ -441,12 +441,15 @@ class FakeVCenter:
         selected: dict[Any, None] = {}
         for target in spec.objectSet:
             if target.skip:
-                selected.update(dict.fromkeys(self._views[target.obj._GetMoId()]))
+                selected.update(dict.fromkeys(self._views[target.obj._GetMoId()]()))
                 continue
             if target.obj not in self.objects:
                 raise vmodl.fault.ManagedObjectNotFound(obj=target.obj, msg="The object has already been deleted.")
             selected[target.obj] = None
             selected.update(dict.fromkeys(self._above(target.obj) if target.selectSet else []))
+            for path in (step.path for step in target.selectSet):
+                related = self.objects[target.obj].get(path)
+                selected.update(dict.fromkeys(related if isinstance(related, list) else [related]))
         found = []
         for managed in selected:
             if managed in self.objects:
@@ -470,11 +473,8 @@ class FakeVCenter:
     def _do_CreatePropertyCollector(self, _collector: Any) -> Any:  # noqa: N802
         return vmodl.query.PropertyCollector(f"collector-{next(self._numbers)}", self)
 
-    def _do_DestroyPropertyCollector(self, collector: Any) -> None:  # noqa: N802
-        del self._filters[collector._GetMoId()]
-
     def _do_CreateFilter(self, collector: Any, spec: Any, **_given: Any) -> None:  # noqa: N802
-        shown = self._views[spec.objectSet[0].obj._GetMoId()]
+        shown = self._views[spec.objectSet[0].obj._GetMoId()]()
         self._filters[collector._GetMoId()] = SimpleNamespace(view=shown, paths=spec.propSet, reported={})
 
     def _do_WaitForUpdatesEx(self, collector: Any, version: str, options: Any) -> Any:  # noqa: N802

@@ -37,7 +37,7 @@ Values = t.Mapping[str, t.Any]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
-def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.Any]:
+def parent(found: Found, engine: Engine) -> dict[str, t.Any]:
     """Return the ``parent`` return value."""
     values = found.values
     extra = _extra_config.mapping(values)
@@ -48,7 +48,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
         "instance_uuid": values.get("config.instanceUuid"),
         "uuid": values.get("config.uuid"),
         "inventory_path": found.inventory_path,
-        "esxi_hostname": host_name,
+        "esxi_hostname": found.host_name,
         "power_state": str(values.get("runtime.powerState")),
         "api": engine.name,
         "enabled": engine.is_enabled(values),
@@ -60,11 +60,11 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
     }
 
 
-def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values) -> dict[str, t.Any]:
+def child(found: Found, engine: Engine, of_parent: Values) -> dict[str, t.Any]:
     """Return what the return values of a child and a parent have in common, from the properties of the VM."""
     values = found.values
     kind = engine.child_type(values)
-    result = parent(found, engine, host_name)
+    result = parent(found, engine)
     result.update(
         child_type=kind,
         survives_power_off=None if kind is None else kind != "nonpersistent",

@@ -57,20 +57,18 @@ def list_parents(
         family = {vm: its for vm, its in family.items() if any(member in within for member in (vm, *its))}
         orphans = [vm for vm in orphans if vm in within]
     wanted = [*family, *(child for its in family.values() for child in its), *orphans]
-    found = {vm.vm: vm for vm in _inventory.locate(session, wanted, parents.listing_paths(engine))}
-    hosts = {vm.values["runtime.host"] for vm in found.values() if vm.values.get("runtime.host") is not None}
-    host_names = _inventory.names(session, hosts)
+    located = _inventory.locate(session, wanted, parents.listing_paths(engine), related=_inventory.HOST)
+    found = {vm.vm: vm for vm in located}
 
     def described(vm: t.Any, of_parent: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         child = found[vm]
-        host_name = host_names.get(child.values.get("runtime.host"))
         verdict = identity.judge(of_parent, child.values, listed=True, shared=shared)
-        return {**facts.child(child, engine, host_name, of_parent), "recorded": verdict.is_child}
+        return {**facts.child(child, engine, of_parent), "recorded": verdict.is_child}
 
     return {
         "parents": _sorted(
             {
-                **facts.parent(found[vm], engine, host_names.get(found[vm].values.get("runtime.host"))),
+                **facts.parent(found[vm], engine),
                 "children": _sorted(described(child, found[vm].values) for child in its if child in found),
             }
             for vm, its in family.items()

@@ -7,6 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import typing as t
 
@@ -44,25 +45,33 @@ class AutoCaller:
         self._session = session
         self._soap = SoapCaller(session)
         self._mob: MobCaller | None = None
-        self._creating = threading.Lock()
+        self._is_decided = False
+        self._deciding = threading.Lock()
         self._unknown: _errors.MethodUnknown | None = None
         """The error from SOAP, if it does not know the methods."""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
         """See :meth:`methods.Caller.call`."""
-        if self._unknown is None:
-            try:
-                return self._soap.call(vm, method, **arguments)
-            except _errors.MethodUnknown as error:
-                self._unknown = error
-        with self._creating:
-            self._mob = self._mob or _mob_caller(self._session)
+        with self._deciding if not self._is_decided else contextlib.nullcontext():
+            if self._mob is None:
+                try:
+                    task = self._soap.call(vm, method, **arguments)
+                    self._is_decided = True
+                    return task
+                except _errors.Fault:  # the server knows the method
+                    self._is_decided = True
+                    raise
+                except _errors.MethodUnknown as error:
+                    self._unknown = error
+                    self._mob = _mob_caller(self._session)
+                    self._is_decided = True
         try:
             return self._mob.call(vm, method, **arguments)
         except (_errors.ConnectionFailed, _errors.LoginFailed) as error:
             if self._mob.has_opened or isinstance(error, _errors.ConnectionLost):
                 raise
-            raise _errors.MethodUnknown(f"{self._unknown.sentence} {error.sentence}") from error
+            known = self._unknown.sentence if self._unknown is not None else ""
+            raise _errors.MethodUnknown(f"{known} {error.sentence}".lstrip()) from error
 
     def child_spec(self, **values: t.Any) -> t.Any:
         """See :meth:`methods.Caller.child_spec`."""

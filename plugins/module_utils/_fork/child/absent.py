@@ -52,6 +52,7 @@ class Order:
 
     :param state: ``absent`` or ``detached``.
     :param force: remove children even if more would be lost than what they inherited from their parent.
+    :param concurrency: how many requests to send at a time.
     """
 
     state: str
@@ -59,6 +60,7 @@ class Order:
     check_mode: bool
     warn: t.Callable[[str], None]
     force: bool = False
+    concurrency: int = _tasks.CONCURRENCY
 
     @property
     def is_removal(self) -> bool:
@@ -69,10 +71,16 @@ class Order:
         return "is not removed" if self.is_removal else "is not detached"
 
 
-def remove_named(parent: Parent, specs: t.Sequence[ChildSpec], order: Order) -> list[Result]:
-    """Remove or detach the named children. For a removal, a foreign VM with the name of a child is an error."""
-    by_name, everyone = existing.find_existing(parent, order.deadline, find_folders(parent, specs), {})
-    names = _inventory.plain_names(everyone).values()
+def remove_named(
+    parent: Parent, specs: t.Sequence[ChildSpec], order: Order, everyone: _inventory.Everyone | None = None
+) -> list[Result]:
+    """Remove or detach the named children. For a removal, a foreign VM with the name of a child is an error.
+
+    :param everyone: see :func:`existing.find_existing`.
+    """
+    everyone = everyone or _inventory.Everyone(parent.session, existing.PATHS)
+    by_name = existing.find_existing(parent, order.deadline, find_folders(parent, specs), {}, everyone)
+    names = _inventory.plain_names(everyone.read()).values()
     results = [_named(parent, spec.name, by_name[spec.name], names, order) for spec in specs]
     _carry_out(parent, results, order)
     return results
@@ -107,7 +115,7 @@ def remove_all(parent: Parent, order: Order) -> list[Result]:
             results.append(_planned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
             error = existing.foreign_vm(found.name, existing.ExistingVm(found, verdict), order.refusal)
-            described = facts.child(found, parent.engine, None, parent.values)
+            described = facts.child(found, parent.engine, parent.values)
             results.append(Result(found.name, State.FAILED, facts=described, error=error))
     _carry_out(parent, results, order, by_name=False)
     return results
@@ -156,7 +164,7 @@ def _planned(parent: Parent, found: _inventory.Found, order: Order, is_ours: boo
         vm=found.vm,
         before=str(found.values.get("runtime.powerState")),
         changed=is_ours,
-        facts=facts.child(found, parent.engine, None, parent.values),
+        facts=facts.child(found, parent.engine, parent.values),
     )
 
 
@@ -387,7 +395,7 @@ class _Batch:
                 for vm, values in now.items()
                 if engine.is_enabled(values) and identity.parent_group(values) is None
             }
-            listed = _tasks.collect(session, self.order.deadline, jobs) if jobs else {}
+            listed = _tasks.collect(session, self.order.deadline, jobs, None, self.order.concurrency) if jobs else {}
             for error in listed.values():
                 if isinstance(error, _errors.Error):
                     raise error
@@ -521,7 +529,7 @@ def _run(
         return
     session, deadline = batch.parent.session, batch.order.deadline
     batch.begun |= set(jobs)
-    outcomes = _tasks.run_all(session, deadline, jobs, again)
+    outcomes = _tasks.run_all(session, deadline, jobs, again, batch.order.concurrency)
     failed = {vm: error for vm, error in outcomes.items() if error is not None}
     batch.changed |= {vm for vm, error in outcomes.items() if getattr(error, "fault", "") != "ManagedObjectNotFound"}
     if not failed:

@@ -253,7 +253,8 @@ class Executor:
         child = self._children[name]
         try:
             folders = {name: self._placement.folders[name]}
-            rival = existing.find_existing(self._parent, self._deadline, folders, {}).by_name[name]
+            everyone = _inventory.Everyone(self._session, existing.PATHS)
+            rival = existing.find_existing(self._parent, self._deadline, folders, {}, everyone)[name]
         except _errors.Error:
             rival = existing.ExistingVm(None, None)
         if rival.found is None or rival.verdict is None:

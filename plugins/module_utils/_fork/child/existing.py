@@ -15,8 +15,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 class ExistingVm(t.NamedTuple):
@@ -29,13 +27,9 @@ class ExistingVm(t.NamedTuple):
     """Why no child can have this name, as a sentence."""
 
 
-class Existing(t.NamedTuple):
-    """The VMs that exist before anything is created."""
-
-    by_name: dict[str, ExistingVm]
-    """Requested name → the VM with that name."""
-    everyone: dict[t.Any, _properties.Values]
-    """All VMs that the user may see, with the requested properties."""
+PATHS = ("name", "config.uuid")
+"""Properties of every VM. All VMs are read together, so that the number of calls does not depend on the number of
+children. The server's search index would need a call for each BIOS UUID, and returns no additional VMs."""
 
 
 def same_name(name: str, other: str) -> bool:
@@ -52,8 +46,8 @@ def find_existing(
     deadline: Deadline,
     folders: t.Mapping[str, t.Any],
     uuids: t.Mapping[str, str | None],
-    paths: t.Sequence[str] = (),
-) -> Existing:
+    everyone: _inventory.Everyone,
+) -> dict[str, ExistingVm]:
     """Judge the VMs that have the requested names.
 
     A child counts wherever it was moved in the datacenter; any other VM only if
@@ -61,14 +55,16 @@ def find_existing(
 
     :param folders: requested name → the folder for it.
     :param uuids: requested name → the BIOS UUID that a VM with that name gets with its record.
-    :param paths: further properties to read from all VMs.
+    :param everyone: the VMs of the server with :data:`PATHS`, in any datacenter: a copy of a child may be registered in
+        another one.
+    :returns: requested name → the VM with that name.
     """
     if not folders:
-        return Existing({}, {})
-    everyone = _everyone(parent.session, "name", "config.uuid", *paths)
-    shared = identity.shared_uuids(everyone.values())
+        return {}
+    all_vms = everyone.read()
+    shared = identity.shared_uuids(all_vms.values())
     spellings = {_inventory.folded(name) for name in folders}
-    named = [vm for vm, name in _inventory.plain_names(everyone).items() if _inventory.folded(name) in spellings]
+    named = [vm for vm, name in _inventory.plain_names(all_vms).items() if _inventory.folded(name) in spellings]
     candidates = [
         found
         for found in _inventory.locate(parent.session, named, parents.paths(parent.engine))
@@ -85,23 +81,7 @@ def find_existing(
         name: _choose(name, folder, [(found, verdict) for found, verdict in judged if same_name(found.name, name)])
         for name, folder in folders.items()
     }
-    return Existing(
-        {name: _with_free_uuid(parent, name, vm, uuids.get(name), everyone) for name, vm in by_name.items()}, everyone
-    )
-
-
-def shared_uuids(session: Session) -> set[str]:
-    """Return the BIOS UUIDs that several VMs have now, for :func:`identity.judge`."""
-    return identity.shared_uuids(_everyone(session, "config.uuid").values())
-
-
-def _everyone(session: Session, *paths: str) -> dict[t.Any, _properties.Values]:
-    """Return all VMs that the user may see, in any datacenter: a copy of a child may be registered in another one.
-
-    They are read together, so that the number of calls does not depend on the number of children. The server's search
-    index would need a call for each BIOS UUID, and returns no additional VMs.
-    """
-    return _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, paths)
+    return {name: _with_free_uuid(parent, name, vm, uuids.get(name), all_vms) for name, vm in by_name.items()}
 
 
 def _is_elsewhere(found: _inventory.Found, parent: Parent) -> bool:

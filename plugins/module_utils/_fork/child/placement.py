@@ -18,6 +18,12 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec im
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
+RELATED: _properties.Related = {
+    "datastore": (vim.Datastore, ("name",)),
+    "network": (vim.dvs.DistributedVirtualPortgroup, port_groups.PATHS),
+}
+"""What to read with the parent of new children."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -88,12 +94,14 @@ def place(
 
 def _defaults(parent: Parent) -> dict[str, t.Any]:
     """Return the parent's resource pool and datastore."""
-    values = _properties.read(parent.session, [parent.vm], ["datastore", "resourcePool"]).get(parent.vm, {})
     home = facts.datastore_name(parent.values)  # the parent's other datastores may only hold an ISO image
-    datastores = _inventory.names(parent.session, values.get("datastore") or [])
+    names = {
+        datastore: _inventory.unescape(parent.found.related.get(datastore, {}).get("name", ""))
+        for datastore in parent.values.get("datastore") or []
+    }
     found = {
-        "pool": values.get("resourcePool"),
-        "datastore": next((datastore for datastore, name in datastores.items() if name == home), None),
+        "pool": parent.values.get("resourcePool"),
+        "datastore": next((datastore for datastore, name in names.items() if name == home), None),
     }
     return {kind: place for kind, place in found.items() if place is not None}
 

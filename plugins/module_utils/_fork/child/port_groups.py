@@ -20,7 +20,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-_PATHS = ("key", "name", "config.autoExpand", "config.distributedVirtualSwitch", "config.type")
+PATHS = ("key", "name", "config.autoExpand", "config.distributedVirtualSwitch", "config.type")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
     session = parent.session
     names = {adapter.network for child in children for adapter in child.networks if adapter.network is not None}
     objects = _inventory.find_each_named(session, vim.Network, "network", names, parent.found.datacenter)
-    port_groups = _properties.read(session, _of_type(vim.dvs.DistributedVirtualPortgroup, objects), _PATHS)
+    port_groups = _properties.read(session, _of_type(vim.dvs.DistributedVirtualPortgroup, objects), PATHS)
     switches = {values.get("config.distributedVirtualSwitch") for values in port_groups.values()} - {None}
     uuids = _properties.read(session, switches, ["uuid"])
     opaque = _properties.read(session, _of_type(vim.OpaqueNetwork, objects), ["summary"])
@@ -151,9 +151,8 @@ def _read(parent: Parent, needed: t.Container[str], found: Found) -> list[_prope
     named = {values.get("key") for values in known}
     if all(key in named or key not in needed for key in networks.landing(parent.values, (), {})):
         return known
-    of_parent = _properties.read(parent.session, [parent.vm], ["network"]).get(parent.vm, {}).get("network") or []
-    theirs = [network for network in of_parent if isinstance(network, vim.dvs.DistributedVirtualPortgroup)]
-    return [*known, *_properties.read(parent.session, theirs, _PATHS).values()]
+    theirs = [parent.found.related.get(network) for network in parent.values.get("network") or []]
+    return [*known, *filter(None, theirs)]
 
 
 def _free_ports(session: Session, port_groups: t.Mapping[str, _properties.Values]) -> dict[str, int]:

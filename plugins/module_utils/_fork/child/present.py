@@ -101,6 +101,11 @@ class _Plan:
         return result
 
 
+def paths_of_all(specs: t.Sequence[ChildSpec]) -> tuple[str, ...]:
+    """Return the properties to read from every VM of the server."""
+    return (*existing.PATHS, *addresses.paths(specs))
+
+
 def ensure_present(
     parent: Parent,
     specs: t.Sequence[ChildSpec],
@@ -108,23 +113,27 @@ def ensure_present(
     deadline: Deadline,
     check_mode: bool,
     warn: t.Callable[[str], None],
+    everyone: _inventory.Everyone | None = None,
 ) -> list[Result]:
     """Create the missing children, and bring all of them to the goal.
 
+    :param everyone: the VMs of the server, with :func:`paths_of_all`.
+
     :raises _errors.BadInput: children are missing, and the parent cannot be forked in its current state.
     """
+    everyone = everyone or _inventory.Everyone(parent.session, paths_of_all(specs))
     parent.engine.check(specs, options.allow_running_parent)
     for spec in specs:
         networks.check_against_parent(parent.name, parent.values, spec.networks)
     folders = find_folders(parent, specs)
     uuids = {spec.name: spec.bios_uuid for spec in specs}
-    by_name, everyone = existing.find_existing(parent, deadline, folders, uuids, addresses.paths(specs))
+    by_name = existing.find_existing(parent, deadline, folders, uuids, everyone)
     plans = [_Plan(spec, by_name[spec.name], _refusal(spec, by_name[spec.name], parent)) for spec in specs]
     missing = [plan.spec for plan in plans if plan.is_missing]
     is_ready = not missing or _is_ready(parent, options, len(missing), check_mode, warn)
     placement = place(parent, folders, missing, with_defaults=check_mode or parent.engine.needs_location)
     if missing:
-        _refuse_conflicts(parent, missing, everyone, placement, warn)
+        _refuse_conflicts(parent, missing, everyone.read(), placement, warn)
         shortages = port_groups.shortages(parent, missing, placement.networks)
         for plan in plans:
             plan.refusal = plan.refusal or shortages.get(plan.spec.name)
@@ -138,7 +147,8 @@ def ensure_present(
 
         children = predict(parent, placement, begun, deadline, is_ready, warn)
     else:
-        executor = Executor(parent, placement, deadline, options.concurrency, everyone, options.address_timeout)
+        before = everyone.read() if specs else {}
+        executor = Executor(parent, placement, deadline, options.concurrency, before, options.address_timeout)
         children = executor.run(begun)
         seconds, timelines = executor.seconds, executor.timelines
         for warning in (warning for child in children for warning in child.warnings):
@@ -258,7 +268,7 @@ def _refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) 
 
 
 def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
-    """Add the current properties of the children's VMs, with two calls for any number.
+    """Add the current properties of the children's VMs, with one call for any number.
 
     If the connection is lost, the children are returned anyway, with what is known about them.
     """
@@ -275,16 +285,14 @@ def _read_facts(
     parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]
 ) -> None:
     vms = [result.vm for result in results if result.vm is not None]
-    found = {vm.vm: vm for vm in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
-    hosts = {vm.values["runtime.host"] for vm in found.values() if vm.values.get("runtime.host") is not None}
-    host_names = _inventory.names(parent.session, hosts)
+    located = _inventory.locate(parent.session, vms, parents.paths(parent.engine), related=_inventory.HOST)
+    found = {vm.vm: vm for vm in located}
     for result in results:
         now = found.get(result.vm)
         if now is None:
             result.facts = facts.no_vm(result.name, parent.engine)
             continue
-        host_name = host_names.get(now.values.get("runtime.host"))
-        result.facts = facts.child(now, parent.engine, host_name, parent.values)
+        result.facts = facts.child(now, parent.engine, parent.values)
         asked = placement.folders[result.name]
         if result.state is State.CREATED and asked is not None and now.folder != asked:
             # Sources contradict each other about whether a server uses the folder in the request.

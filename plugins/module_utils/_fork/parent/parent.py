@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
@@ -28,7 +29,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import famil
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-_OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
+_OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus", "resourcePool")
 PATHS = (*dict.fromkeys((*facts.PATHS, *family.PATHS, *_OWN_PATHS)),)
 """Properties that are read from a parent, besides the engine's own."""
 
@@ -46,7 +47,6 @@ class Parent:
     session: Session
     engine: Engine
     found: _inventory.Found
-    host_name: str | None
 
     @property
     def vm(self) -> t.Any:
@@ -75,18 +75,19 @@ class Parent:
 
     def facts(self) -> dict[str, t.Any]:
         """Return the ``parent`` return value."""
-        return facts.parent(self.found, self.engine, self.host_name)
+        return facts.parent(self.found, self.engine)
 
     def refresh(self) -> None:
         """Read the parent's properties again with one call."""
-        new = _properties.read(self.session, [self.vm], ["name", *paths(self.engine)])
-        if "name" not in new.get(self.vm, {}):
+        new = _inventory.locate(self.session, [self.vm], paths(self.engine), related=_inventory.HOST)
+        if not new:
             raise _errors.NotFound(
                 f"VM {self.name} was removed during the task, or is no longer visible to the user. Check vCenter's "
                 "events to see who removed it."
             )
         self.values.clear()
-        self.values.update(new[self.vm])
+        self.values.update(new[0].values)
+        self.found = replace(new[0], values=self.values)
 
 
 def paths(engine: Engine) -> tuple[str, ...]:
@@ -100,14 +101,24 @@ def listing_paths(engine: Engine) -> tuple[str, ...]:
     return (*(path for path in paths(engine) if path != _extra_config.PATH), *map(_extra_config.path, keys))
 
 
-def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Parent:
+def find(
+    session: Session,
+    engine: Engine,
+    selector: _inventory.Selector,
+    related: _properties.Related = MappingProxyType({}),
+    everyone: _inventory.Everyone | None = None,
+) -> Parent:
     """Find the VM that is a parent, or shall become one.
+
+    :param related: other objects to read with it, besides its host.
+    :param everyone: see :func:`_inventory.find_vm`.
 
     :raises _errors.NotFound: there is no such VM.
     :raises _errors.Ambiguous: several VMs match.
     :raises _errors.Refused: its configuration cannot be read, so its children cannot be determined.
     """
-    found = _inventory.find_vm(session, selector, paths(engine))
+    to_read = (*paths(engine), *related)
+    found = _inventory.find_vm(session, selector, to_read, {**_inventory.HOST, **related}, everyone)
     if "config.instanceUuid" not in found.values:
         raise _errors.Refused(
             f"The configuration of VM {found.name} ({found.moid}) cannot be read. Grant the user the privilege "
@@ -115,9 +126,7 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
         )
     if found.values.get("config.template"):
         raise _errors.BadInput(f"{found.name} is a template, and templates cannot be forked. Convert it to a VM first.")
-    host = found.values.get("runtime.host")
-    host_name = _inventory.names(session, [host]).get(host) if host is not None else None
-    return Parent(session, engine, found, host_name)
+    return Parent(session, engine, found)
 
 
 def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_mode: bool) -> bool:
@@ -134,7 +143,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
     if registry is None:
         if host is not None and host != parent.values.get("runtime.host"):
             raise _errors.BadInput(
-                f"VM {parent.name} is on {parent.host_name}, not on {esxi_hostname}, and Instant Clone creates "
+                f"VM {parent.name} is on {parent.found.host_name}, not on {esxi_hostname}, and Instant Clone creates "
                 "children on the parent's own host. Migrate the VM there first, or remove esxi_hostname."
             )
         return False

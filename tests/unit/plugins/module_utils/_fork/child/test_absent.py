@@ -765,14 +765,14 @@ def test_renamed_child_is_removed_with_all(bed: Bed) -> None:
 def _lose(bed: Bed, vm: Any) -> None:
     """Have another client remove a VM after it was found and before it is checked."""
     scans = itertools.count()
-    carry_out = bed.vcenter._do_CreateContainerView
+    carry_out = bed.vcenter._do_RetrievePropertiesEx
 
-    def create_view(*given: Any, **more: Any) -> Any:
-        if next(scans) == 1:
+    def retrieve(collector: Any, specSet: Any, **more: Any) -> Any:  # noqa: N803
+        if specSet[0].objectSet[0].skip and next(scans) == 1:  # it reads what a view shows
             bed.vcenter.objects.pop(vm)
-        return carry_out(*given, **more)
+        return carry_out(collector, specSet=specSet, **more)
 
-    bed.vcenter.effects["CreateContainerView"] = create_view
+    bed.vcenter.effects["RetrievePropertiesEx"] = retrieve
 
 
 def test_child_that_another_run_removes_is_absent_and_no_change(bed: Bed) -> None:

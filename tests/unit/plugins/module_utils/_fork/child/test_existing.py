@@ -10,6 +10,7 @@ import pytest
 from pyVmomi import vim
 from unit.fake_vcenter import OFF, FakeVCenter
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing
@@ -82,7 +83,8 @@ def test_bios_uuid_for_a_child_of_an_interrupted_task(
     if owner is not None:
         vcenter.objects[vms[owner]]["config.uuid"] = UUID.upper()
     parent = vcenter.parent(vcenter.use(monkeypatch), golden)
-    there = existing.find_existing(parent, Deadline(60), {"web": vcenter.folder}, {"web": UUID}).by_name["web"]
+    everyone = _inventory.Everyone(parent.session, existing.PATHS)
+    there = existing.find_existing(parent, Deadline(60), {"web": vcenter.folder}, {"web": UUID}, everyone)["web"]
     assert (there.error is not None) is refused
     assert (there.found is None) is refused
     assert not refused or f"has the bios_uuid {UUID}" in str(there.error)
