@@ -154,7 +154,7 @@ class Session:
     def _log_out(self) -> None:
         for _attempt in range(2):  # the second attempt opens a new connection if the first one broke
             with contextlib.suppress(Exception):
-                with contextlib.suppress(vmodl.MethodFault):  # the session has ended already
+                with contextlib.suppress(vim.fault.NotAuthenticated):  # the session has ended already
                     self.content.sessionManager.Logout()
                 return
 

@@ -371,6 +371,7 @@ remove_leftovers() {
   echo $$ >"$directory/$alive"
   for other in "${directory%/*}"/vmfork.* "$temporary"/vmfork.*; do
     [ -d "$other" ] && [ ! -h "$other" ] && [ "$other" != "$directory" ] || continue
+    rmdir "$other" 2>/dev/null && continue # empty, from before the upload
     head -n 2 "$other/runner" 2>/dev/null | grep -qF "$mark" || continue
     if ! is_alive "$other"; then
       rm -rf "$other"

@@ -442,6 +442,7 @@ function Remove-Leftovers {
     foreach ($other in @(Get-ChildItem -LiteralPath $root -Directory -Force -ErrorAction SilentlyContinue)) {
       if ($other.Name -notlike 'vmfork.*' -or $other.FullName -eq $directory) { continue }
       if ($other.Attributes -band [IO.FileAttributes]::ReparsePoint) { continue }
+      try { [IO.Directory]::Delete($other.FullName); continue } catch { } # empty, from before the upload
       $path = Join-Path $other.FullName 'runner.ps1'
       $first = Get-Content -LiteralPath $path -TotalCount 2 -ErrorAction SilentlyContinue
       if (-not ([string]$first).Contains($mark)) { continue }

@@ -19,6 +19,7 @@ Programming Guide, appendix "Managed Object Browser"); unset ones are left out
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import re
 import threading
@@ -176,11 +177,15 @@ class MobCaller:
         self._cookies = {name: value for name, value in self._cookies.items() if value.strip('"')}
 
     def _log_out(self) -> None:
-        if self._cookies:  # without the login, which could start a new session
-            try:
-                _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
-            except _errors.ConnectionFailed:  # retry over a new connection
-                _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
+        if not self._cookies:
+            return
+        for _attempt in range(2):
+            with contextlib.suppress(_errors.ConnectionFailed):
+                # Without the login, which could start a new session.
+                answer = _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
+                shown = _read(answer)
+                if _is_refusal(answer, shown) or answer.status == 200 and shown.outcome is None:
+                    return  # the session has ended
 
     # --- faults -----------------------------------------------------------------------------------------------------
 

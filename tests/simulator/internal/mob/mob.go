@@ -89,7 +89,11 @@ func (b *Browser) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if strings.TrimSuffix(r.URL.Path, "/") == "/mob/logout" {
-		b.call(r, session, "Logout", *b.server.Content().SessionManager, "")
+		answer := b.call(r, session, "Logout", *b.server.Content().SessionManager, "").soapBody()
+		if fault := answer.child("Fault"); fault.XMLName.Local != "" {
+			b.faultPage(w, &methodPage{Fault: newPageFault(fault)})
+			return
+		}
 		b.page(w, http.StatusOK, "logged-out", nil)
 		return
 	}

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyVmomi import SoapAdapter, VmomiSupport, vim
+from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session, UnknownType
@@ -66,6 +66,31 @@ def test_interrupted_logout(failure: type[BaseException]) -> None:
     except KeyboardInterrupt:
         done.append("raised")
     assert done == ["logged out", "dropped", *["raised"] * (failure is KeyboardInterrupt)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "attempts"),
+    [
+        ([vmodl.RuntimeFault(), None], 2),
+        ([OSError(), None], 2),
+        ([vim.fault.NotAuthenticated()], 1),
+        ([vmodl.RuntimeFault()] * 2, 2),
+    ],
+)
+def test_refused_logout(answers: list[Exception | None], attempts: int) -> None:
+    """It is tried once more, unless the session has ended."""
+    asked = []
+
+    def log_out() -> None:
+        asked.append(answer := answers[len(asked)])
+        if answer is not None:
+            raise answer
+
+    session = Session(Server("vcenter", "user", "password"))
+    session.content = SimpleNamespace(sessionManager=SimpleNamespace(Logout=log_out))
+    session._stub = SimpleNamespace(DropConnections=lambda: None)
+    session.__exit__()
+    assert len(asked) == attempts
 
 
 def test_late_answer_of_the_ended_session() -> None:

@@ -494,19 +494,25 @@ def test_leftovers_of_a_killed_runner_are_removed_before_the_fork_point(guest: G
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child\n")
 
 
+def test_directory_without_files_is_removed(guest: Guest) -> None:
+    """The task that created it was ended before its first upload."""
+    (guest.root / "vmfork.1a2b").mkdir()
+    guest.run(runner.Job(post_clone="true"))
+    assert list(guest.root.glob("vmfork.*")) == []
+
+
 def test_other_files_are_kept(guest: Guest) -> None:
     foreign = leave_behind(guest.root / "vmfork.foreign", mark="Made by somebody")
     elsewhere = leave_behind(guest.root / "other.1a2b")
     (guest.root / "vmfork.link").symlink_to(elsewhere)
     (guest.root / "vmfork.file").write_text("")
-    (guest.root / "vmfork.empty").mkdir()
     alive = leave_behind(guest.root / "vmfork.alive")
     (alive / "runner").write_text((alive / "runner").read_text() + "read line\n")
     with subprocess.Popen([*guest.shell, f"{alive}/runner"], stdin=subprocess.PIPE) as lives:
         (alive / runner.ALIVE).write_text(f"{lives.pid}\n")
         try:
             guest.run(runner.Job(post_clone="true"))
-            assert all(path.exists() for path in (foreign, elsewhere, alive, guest.root / "vmfork.empty"))
+            assert all(path.exists() for path in (foreign, elsewhere, alive))
             assert sorted(path.name for path in guest.root.glob("vmfork.[fl]*")) == [
                 "vmfork.file",
                 "vmfork.foreign",

@@ -130,6 +130,28 @@ def test_calls_from_several_threads(session: Server6, monkeypatch: pytest.Monkey
     assert session.verbs == ["GET", *["POST"] * 4]
 
 
+LOST = _errors.ConnectionLost("The connection broke.")
+
+
+@pytest.mark.parametrize(
+    ("answers", "attempts"),
+    [
+        ([answer()], 1),
+        ([answer("", 401)], 1),
+        ([answer("", 503), answer()], 2),
+        ([answer(pages.fault("RuntimeFault")), answer()], 2),
+        ([LOST, answer()], 2),
+        ([LOST, LOST], 2),
+    ],
+)
+def test_refused_logout(session: Server6, answers: list[_http.Answer | Exception], attempts: int) -> None:
+    """It is tried once more, unless the session has ended."""
+    enable(session, FORM, answer(pages.task("task-1")))
+    session.answers = answers
+    session.closing.close()
+    assert session.verbs == ["GET", "POST", *["GET"] * attempts]
+
+
 def test_no_logout_without_a_call(session: Server6) -> None:
     MobCaller(session)
     session.closing.close()
