@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -17,6 +18,8 @@ ATTEMPTS = 2
 """How often a task is run until it makes the request."""
 VARYING = ("WaitForUpdatesEx",)
 """Requests whose number depends on the time that the server needs."""
+REMOVAL = re.compile("state=absent|[Rr]emove (it|this child)")
+"""What a task asks for if a child cannot be completed."""
 NOT_REACHED = "not reached"
 NOTHING_TO_ACT_ON = "nothing to act on"
 
@@ -54,7 +57,7 @@ def rerun(stage: Stage, step: Step) -> str:
         remedy = f"without {RENAMED}"
     else:  # a child has run its script with half of what it was to get: only the user may decide to lose it
         assert step is CREATE, result.msg
-        assert "state=absent" in asked, result.msg
+        assert REMOVAL.search(asked), result.msg
         result = stage.checked(partial(stage.run, REMOVE))
         assert not result.get("failed"), result.msg
         remedy = "after state=absent"
