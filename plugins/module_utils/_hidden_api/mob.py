@@ -184,7 +184,7 @@ class MobCaller:
                 # Without the login, which could start a new session.
                 answer = _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
                 shown = _read(answer)
-                if _is_refusal(answer, shown) or answer.status == 200 and shown.outcome is None:
+                if _is_refusal(answer, shown) or (answer.status == 200 and shown.outcome is None):
                     return  # the session has ended
 
     # --- faults -----------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_interrupted_logout(failure: type[BaseException]) -> None:
 )
 def test_refused_logout(answers: list[Exception | None], attempts: int) -> None:
     """It is tried once more, unless the session has ended."""
-    asked = []
+    asked: list[Exception | None] = []
 
     def log_out() -> None:
         asked.append(answer := answers[len(asked)])

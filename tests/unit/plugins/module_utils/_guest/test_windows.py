@@ -220,7 +220,15 @@ def test_record_of_scripts_and_leftovers_are_treated_as_in_sh() -> None:
     assert "Publish-Value $key_scripts ($digest + ' ' + $nonce)" in function(ps, "Publish-Announcement")
     assert_in_order(function(ps, "Exit-Early"), "if ((Read-Value $key_scripts).Contains($nonce))", "Clear-Value")
     leftovers = function(ps, "Remove-Leftovers")
-    assert_in_order(leftovers, "ReparsePoint", "[IO.Directory]::Delete", "$mark", "Test-Alive $other.FullName", "Exit-Busy", "Remove-Item")
+    assert_in_order(
+        leftovers,
+        "ReparsePoint",
+        "[IO.Directory]::Delete",
+        "$mark",
+        "Test-Alive $other.FullName",
+        "Exit-Busy",
+        "Remove-Item",
+    )
     assert_in_order(leftovers, "Remove-Item", "$leads_name), ''", "Clear-Value $key_scripts")
     assert_in_order(
         function(ps, "Clear-Value"), "Publish-Value $key ''", "if (Read-Value $key)", "Publish-Value $key ' '"
