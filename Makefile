@@ -172,7 +172,7 @@ $(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip
 sweep: $(VENV)/.test $(B)/live simulator ## tests/sweep: every assumption of the simulator reversed
 	tests/harness/pytest.sh sweep tests/sweep $(ARGS)
 
-bench: env $(VENV)/.test $(B)/live ## our task, bare pyVmomi and a ping side by side, into docs/benchmarks.md; ARGS="--repeats 2"
+bench: env $(VENV)/.test $(B)/live $(B)/peers ## this collection beside others, bare pyVmomi and govc, into docs/benchmarks.md; ARGS="--repeats 2"
 	$(VENV)/bin/python tests/benchmarks/compare.py $(ARGS)
 
 costs: env $(VENV)/.test $(B)/live ## tests/benchmarks: calls and seconds of each step, in small and large inventories

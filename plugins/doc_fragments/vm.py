@@ -31,7 +31,8 @@ options:
     type: str
   folder:
     description:
-      - Search for O(name) below this VM folder only.
+      - Search for O(name) below this VM folder only. A VM directly in the folder is preferred to VMs with the same name
+        further below.
       - An inventory path such as V(/Datacenter/vm/templates), or a path below the datacenter's VM folder such as
         V(templates).
     type: str
@@ -64,7 +65,9 @@ options:
     description: Inventory path of the parent VM, for example V(/Datacenter/vm/templates/golden).
     type: str
   parent_folder:
-    description: Search for O(parent_name) below this VM folder only.
+    description:
+      - Search for O(parent_name) below this VM folder only. A VM directly in the folder is preferred to VMs with the
+        same name further below.
     type: str
   parent_datacenter:
     description: Search for O(parent_name) in this datacenter only. Name or managed object ID.

@@ -158,7 +158,8 @@ def find_vm(
     """Return the only VM that matches, with the given properties.
 
     With a managed object ID, a UUID or an inventory path, only that VM is read;
-    with a bare name, the names of all VMs in its scope are read, in pages.
+    so is a VM that is directly in the folder that narrows its name. With any other name, the names of all VMs in its
+    scope are read, in pages.
 
     :param related: see :func:`locate`.
     :param everyone: if all VMs are read anyway for a bare name, they are kept here.
@@ -166,6 +167,13 @@ def find_vm(
     :raises _errors.Ambiguous: several VMs match; the sentence lists their paths.
     """
     have: Names = {}
+    if selector.name is not None and selector.folder is not None:
+        check_name(selector.name)
+        folder = _scope(session, selector)
+        child = session.ask(session.content.searchIndex.FindChild, folder, escape(selector.name))
+        direct = locate(session, [child], paths, related=related) if isinstance(child, vim.VirtualMachine) else []
+        if direct and direct[0].name == selector.name:  # the search may ignore case
+            return direct[0]
     candidates = _candidates(session, selector, have, everyone)
     found = locate(session, candidates, paths, related=related)
     if not found:

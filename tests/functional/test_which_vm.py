@@ -54,3 +54,19 @@ def test_vms_that_share_a_name(vcenter: VCenter, module: str) -> None:
     paths = [f"/DC0/vm/{vcenter.parent}", f"/DC0/vm/other/{vcenter.parent}"]
     listed = ", ".join(f"{path} ({vcenter.moid(path)})" for path in paths)
     assert f"Several VMs match VM {vcenter.parent}: {listed}. Use one of these paths or " in refusal.msg
+
+
+def test_vm_directly_in_a_folder_needs_no_names_of_others(vcenter: VCenter) -> None:
+    vcenter.govc("folder.create", "/DC0/vm/other")
+    vcenter.govc("vm.clone", "-vm", vcenter.parent, "-on=false", "-host", "DC0_H0", "-folder", "other", "twin")
+    with vcenter.calls() as calls:
+        below = vcenter.ok("vmfork_parent", name="twin", folder="/DC0/vm")  # it is further below
+    assert calls["CreateContainerView"] == 1
+    assert below["parent"]["inventory_path"] == "/DC0/vm/other/twin"
+    vcenter.govc("vm.change", "-vm", "twin", "-name", vcenter.parent)
+    for folder in ("/DC0/vm", "/DC0/vm/other"):
+        with vcenter.calls() as calls:
+            found = vcenter.ok("vmfork_parent", name=vcenter.parent, folder=folder)
+        assert found["parent"]["inventory_path"] == f"{folder}/{vcenter.parent}"
+        assert calls["FindChild"] == 1
+        assert "CreateContainerView" not in calls

@@ -224,15 +224,8 @@ class VCenter:
         :param signal_at: a signal, the method whose call triggers it, and the number of calls to let pass first.
         :param meanwhile: called while the process runs.
         """
-        login = {
-            "hostname": self.simulator.host,
-            "port": self.simulator.port,
-            "username": self.simulator.username,
-            "password": self.simulator.password,
-            "validate_certs": False,
-        }
         options = self.engine.options if module.startswith("vmfork_") else {}
-        given = {**login, **options, **arguments, **WITH_INVOCATION}
+        given = {**self.login, **options, **arguments, **WITH_INVOCATION}
         given |= {"_ansible_check_mode": check, "_ansible_diff": diff}
         given = {key: value for key, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as directory:
@@ -305,6 +298,17 @@ class VCenter:
         ]
         given = {"parent_name": self.parent, "children": children, "return_output": True}
         return self.ok("vmfork_child", **{**given, **arguments})
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """The connection options of the modules."""
+        return {
+            "hostname": self.simulator.host,
+            "port": self.simulator.port,
+            "username": self.simulator.username,
+            "password": self.simulator.password,
+            "validate_certs": False,
+        }
 
     @property
     def guest_login(self) -> dict[str, str]:

@@ -408,7 +408,9 @@ class Executor:
 
     @property
     def _in_flight(self) -> int:
-        busy = (Step.CREATING, Step.CREATED, Step.RECORDING, Step.STARTING)
+        busy = {Step.CREATING, Step.CREATED, Step.RECORDING, Step.STARTING}
+        if self._parent.engine.starts_children:
+            busy.remove(Step.CREATED)  # it runs, and only waits to be identified
         queued = sum(1 for _name, request in self._waiting if request is Request.CREATE)
         return sum(1 for child in self._children.values() if child.step in busy) - queued
 
