@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +206,21 @@ def test_session_dropped_by_the_server(quiesced: VCenter, wrong_nonce: str) -> N
     assert made["summary"]["created"] == 10
     assert calls["mob:Login"] == calls["Login"] == 2
     assert calls["mob:CreateForkChild_Task"] == 10
+
+
+def test_signal_during_the_login(vcenter: VCenter) -> None:
+    """The module waits for the answer, which has the cookie that it needs to log out."""
+
+    def interrupt(process: BaseProcess) -> None:
+        with vcenter.held_call() as held:
+            assert held in wait([held, process.sentinel])
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGTERM)
+
+    vcenter.fault(method="Login", after=1, hold="before")
+    result = vcenter.run("vmfork_parent", name=vcenter.parent, **MOB, meanwhile=interrupt)
+    assert "received SIGTERM" in result.msg
+    assert not result["changed"]
 
 
 def test_password_is_not_shown(quiesced: VCenter) -> None:

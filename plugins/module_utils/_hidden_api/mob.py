@@ -145,21 +145,25 @@ class MobCaller:
 
     def _request(self, verb: str, path: str, content: bytes | None = None) -> tuple[_http.Answer, page.Page]:
         headers = self._cookie()
-        if SESSION_COOKIE not in self._cookies:  # with a login, an ended session would be replaced silently
+        if SESSION_COOKIE in self._cookies:  # with a login, an ended session would be replaced silently
+            until_answered: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        else:
             headers["Authorization"] = self._login()
+            until_answered = self._session.budget.hold()
         if content is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
 
         def ask() -> _http.Answer:
             return _http.ask(self._session, verb, path, headers, content, LIMIT)
 
-        try:
-            answer = ask()
-        except _errors.ConnectionLost:
-            raise
-        except _errors.ConnectionFailed:
-            answer = ask()  # nothing was sent
-        self._keep_cookies(answer)
+        with until_answered:
+            try:
+                answer = ask()
+            except _errors.ConnectionLost:
+                raise
+            except _errors.ConnectionFailed:
+                answer = ask()  # nothing was sent
+            self._keep_cookies(answer)
         return answer, _read(answer)
 
     def _login(self) -> str:
