@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
   - vmfork.vsphere.connection
+  - vmfork.vsphere.progress
 attributes:
   check_mode:
     support: full
@@ -265,8 +266,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     if task.check_mode:
         _check(session, restores)
     else:
-        with ThreadPoolExecutor(task.request.concurrency, initializer=session.budget.shared()) as pool:
-            list(pool.map(_write, restores))
+        _write_all(session, restores, task.request.concurrency)
     for restore in restores:
         for caution in restore.writer.change.cautions if restore.writer is not None else ():
             task.warn(caution)
@@ -297,6 +297,18 @@ def _check(session: Session, restores: t.Sequence[Restore]) -> None:
         if restore in refusals:
             restore.fail(refusals[restore])
         restore.carry_out(lambda: None)
+
+
+def _write_all(session: Session, restores: t.Sequence[Restore], concurrency: int) -> None:
+    """Write the VMs in parallel, and report the progress."""
+    count, failed = _printable.count(len(restores), "VM"), 0
+    session.progress.show(f"0 of {count} done", 0, len(restores))
+    with ThreadPoolExecutor(concurrency, initializer=session.budget.shared()) as pool:
+        written = zip(restores, pool.map(_write, restores), strict=True)
+        for done, (restore, _nothing) in enumerate(written, 1):
+            failed += restore.result["failed"]
+            text = f"{done} of {count} done{f', {failed} failed' if failed else ''}"
+            session.progress.show(text, done, len(restores))
 
 
 def _write(restore: Restore) -> None:
@@ -373,7 +385,7 @@ SPEC: _arguments.Spec = {
 
 def main() -> None:
     """Run the module."""
-    _module.run(work, SPEC, parse)
+    _module.run(work, {**_arguments.progress_spec(), **SPEC}, parse)
 
 
 if __name__ == "__main__":

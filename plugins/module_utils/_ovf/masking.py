@@ -60,9 +60,12 @@ class Mask:
     def is_secret(self, key: str, type: str = "", label: str = "", category: str = "", description: str = "") -> bool:
         """Return whether a property is a password or, unless only passwords are masked, seems to hold a secret.
 
-        :param type: empty if only a document is known; a key that the vApp options do not have may be a password.
+        :param type: empty if only a document is known: then the vApp options decide, and a key that they do not have may
+            be a password.
         """
-        if vapp_types.is_password(type) if type else key.casefold() not in self._harmless:
+        if not type:
+            return key.casefold() not in self._harmless
+        if vapp_types.is_password(type):
             return True
         if self.level == "password":
             return False
@@ -81,7 +84,10 @@ class Mask:
 
         :param secret: whether it is secret regardless of its name.
         """
-        return self._shown(key, value, secret or self.is_secret(key, type))
+        secret = secret or self.is_secret(key, type)
+        if not (type or secret or not value):  # the guest may have written something else than the type allows
+            secret = self._looks_secret(key) and not sensitive.is_harmless_value(value)
+        return self._shown(key, value, secret)
 
     def element(self, name: str, text: str, secret: bool = False) -> str:
         """Return the text of an element that a vService extension added, or the mask.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import ipaddress
 import json
 import re
 import typing as t
@@ -201,6 +202,17 @@ def holds_secret(value: str, names: t.Iterable[str] = ()) -> bool:
     :param names: the key and the label of its property.
     """
     return _holds_secret(value, _DEPTH) or (any(map(_is_setting, names)) and _looks_made(value))
+
+
+def is_harmless_value(value: str) -> bool:
+    """Return whether a value is a boolean or an address, which is no secret whatever its name."""
+    if value.strip().lower() in ("true", "false"):
+        return True
+    try:
+        ipaddress.ip_interface(value.strip())
+    except ValueError:
+        return False
+    return True
 
 
 def section_holds_secret(contents: str) -> bool:

@@ -282,7 +282,8 @@ def parsed(text: str | Unusable) -> t.Any:
     if isinstance(text, Unusable):
         return text.reason
     try:
-        content = json.loads(text, object_pairs_hook=_without_repetition)
+        # Some editors begin a file with a byte order mark.
+        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_without_repetition)
     except _Repeated as repeated:
         return f'it contains the key "{repeated!s:.40}" twice'
     except (ValueError, RecursionError):
@@ -332,7 +333,7 @@ def _document(name: str, text: str | Unusable) -> Document | str:
         return content
     if not isinstance(content.get("vm"), dict) or not isinstance(content.get("enabled"), bool):
         return "it is not a document that vm_ovfenv_info has exported"
-    if content.get("version") != vapp_export.VERSION:
+    if not vapp_export.is_version(content.get("version"), vapp_export.VERSION):
         return f"it has version {content.get('version')!s:.20}, but only version {vapp_export.VERSION} is supported"
     vm = content["vm"]
     if not isinstance(vm.get("name"), str) or f"{vm.get('instance_uuid')}.json".lower() != name:
@@ -354,7 +355,7 @@ def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
     if isinstance(content, str):
         raise ForeignIndex(content)
     vms = content.get("vms")
-    if content.get("version") != VERSION:
+    if not vapp_export.is_version(content.get("version"), VERSION):
         raise ForeignIndex(f"it has version {content.get('version')!s:.20}, but only version {VERSION} is supported")
     if not isinstance(vms, list) or not all(
         isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in vms
@@ -370,7 +371,7 @@ def wrong_index(index: t.Any) -> str:
     """
     if not isinstance(index, dict) or "version" not in index or not isinstance(index.get("vms"), list):
         return "the index of the backup was not written by vapp_backup"
-    if index["version"] != VERSION:
+    if not vapp_export.is_version(index["version"], VERSION):
         there = f"{index['version']!s:.20}"
         return f"the index of the backup has version {there}, but only version {VERSION} is supported"
     for number, entry in enumerate(index["vms"]):

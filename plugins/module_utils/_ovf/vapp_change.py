@@ -180,7 +180,10 @@ class _Planner:
         self._info = info
         self._old: list[t.Any] = list(info.property or []) if info is not None else []
         self._new = {prop.key: prop for prop in self._old}
-        # There may be hundreds of properties, so they are indexed.
+        # Those of removed properties are not used again.
+        self._used_keys = set(self._new)
+        self._highest_key = max((-1, *self._used_keys))
+        # There may be thousands of properties, so they are indexed.
         self._by_name: dict[str | Triple, list[t.Any]] = {}
         for prop in self._old:
             for name in (_key(prop), _parts(prop)):
@@ -331,9 +334,12 @@ class _Planner:
 
     def _free_key(self) -> int:
         """Return an integer key that neither a current nor a removed property has."""
-        used = {*self._new, *(prop.key for prop in self._old)}
-        following = max((-1, *used)) + 1
-        return following if following <= LARGEST_KEY else next(key for key in range(LARGEST_KEY) if key not in used)
+        key = self._highest_key + 1
+        if key > LARGEST_KEY:
+            key = next(key for key in range(LARGEST_KEY) if key not in self._used_keys)
+        self._used_keys.add(key)
+        self._highest_key = max(self._highest_key, key)
+        return key
 
     def _submit_add(self, prop: t.Any) -> None:
         # Everyone who may read the VM can read a default, so a password is never written as one.

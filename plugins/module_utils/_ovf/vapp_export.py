@@ -190,11 +190,16 @@ _SECRET_TEXT = (str, dict, type(None))
 """A text that may be a secret: then it is null, or encrypted."""
 
 
+def is_version(given: t.Any, supported: int) -> bool:
+    """Return whether a document or an index has the supported version. To Python, ``True`` equals 1."""
+    return bool(given == supported) and not isinstance(given, bool)
+
+
 def faults(given: t.Any) -> list[str]:
     """Return what is wrong with a document, as clauses without its values."""
     if not isinstance(given, dict) or "version" not in given:
         return ["restore_from is not a document that vm_ovfenv_info has exported"]
-    if given["version"] != VERSION:
+    if not is_version(given["version"], VERSION):
         return [f"restore_from has version {given['version']!s:.20}, but only version {VERSION} is supported"]
     if given.get("enabled") is False:
         return ["restore_from was exported from a VM without vApp options"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import typing as t
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
@@ -162,7 +163,7 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     for name in ("values", "secret_values"):
         properties = _with_values(properties, name, params[name] or {}, faults)
     identities = [prop.identity for prop in properties]
-    repeated = dict.fromkeys(key for key, parts in identities if identities.count((key, parts)) > 1)
+    repeated = dict.fromkeys(key for (key, _parts), count in Counter(identities).items() if count > 1)
     faults += [f"property {key} is given more than once" for key in repeated]
     faults += [
         f"property {prop.key} has an empty value and a default, which would be delivered instead"
@@ -308,10 +309,10 @@ def _with_restored(
     """Return the properties of a document, overridden by those of the task."""
     result: list[WantedProperty] = []
     left = list(properties)
-    keys = [_key_of(entry) for entry in restored]
+    count = Counter(map(_key_of, restored))
     for prop in properties:
         if prop.parts is None:
-            faults += _ambiguous(prop.key, keys, "restore_from")
+            faults += _ambiguous(prop.key, count, "restore_from")
     for entry in restored:
         parts = (entry["class_id"], entry["id"], entry["instance_id"])
         key = _key_of(entry)
@@ -350,13 +351,17 @@ def _with_values(
 ) -> list[WantedProperty]:
     """Return the properties with the values of a short form (``values`` or ``secret_values``)."""
     result = list(properties)
+    count = Counter(prop.key for prop in properties)
+    position: dict[str, int] = {}
+    for number, prop in enumerate(properties):
+        position.setdefault(prop.key, number)
     for name, value in values.items():
         key = str(name)
         faults += _wrong_key(key)
         if value is None:
             faults.append(f"property {key} has no value in {option}; use an empty string to blank it")
-        faults += _ambiguous(key, [prop.key for prop in properties], option)
-        at = next((number for number, prop in enumerate(properties) if prop.key == key), None)
+        faults += _ambiguous(key, count, option)
+        at = position.get(key)
         if at is None:
             result.append(WantedProperty(key=key, value=value, secret=option == "secret_values"))
         elif properties[at].state != "present" or (properties[at].value is not None and not properties[at].restored):
@@ -372,10 +377,9 @@ def _with_value(wanted: WantedProperty, value: t.Any, secret: bool) -> WantedPro
     return replace(wanted, value=value, default=default, secret=secret, restored=False)
 
 
-def _ambiguous(key: str, keys: t.Sequence[str], where: str) -> list[str]:
-    count = keys.count(key)
+def _ambiguous(key: str, count: Counter[str], where: str) -> list[str]:
     hint = "identify it by id, class_id and instance_id in properties"
-    return [f"{count} properties have the key {key} of {where} ({hint})"] if count > 1 else []
+    return [f"{count[key]} properties have the key {key} of {where} ({hint})"] if count[key] > 1 else []
 
 
 def _wrong_key(key: str) -> list[str]:

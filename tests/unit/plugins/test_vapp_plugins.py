@@ -110,6 +110,14 @@ def test_secrets_of_a_backup(tmp_path: pathlib.Path) -> None:
     assert vapp_backup.read(tmp_path, documents=False)["secret_patterns"] == []
 
 
+def test_byte_order_mark(tmp_path: pathlib.Path) -> None:
+    """As an editor may write it."""
+    written(tmp_path, KEPT)
+    for path in tmp_path.iterdir():
+        path.write_text(f"\ufeff{path.read_text()}")
+    assert list(vapp_backup.read(tmp_path)["documents"].values()) == [KEPT]
+
+
 @pytest.mark.parametrize("index", [{}, {"version": 2, "vms": []}, {"version": 1, "vms": [{"name": "web"}]}])
 def test_foreign_index(tmp_path: pathlib.Path, index: dict[str, Any]) -> None:
     (tmp_path / "index.json").write_text(json.dumps(index))

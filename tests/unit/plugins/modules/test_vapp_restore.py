@@ -107,6 +107,22 @@ def test_failure_of_a_vm_does_not_stop_the_others(make: Callable[..., Site]) -> 
     assert site.stored() == [{}, {}, {}, {"hostname": "old", "admin": ""}]
 
 
+def test_progress(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make(3)
+    entries = site.entries()
+    entries[1]["moid"] = "vm-99999"
+    shown: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(site.session.progress, "show", lambda text, done=0, total=0: shown.append((text, done, total)))
+    with pytest.raises(_errors.OperationFailed):
+        site.run(entries)
+    assert shown[-4:] == [
+        ("0 of 3 VMs done", 0, 3),
+        ("1 of 3 VMs done", 1, 3),
+        ("2 of 3 VMs done, 1 failed", 2, 3),
+        ("3 of 3 VMs done, 1 failed", 3, 3),
+    ]
+
+
 def test_vm_with_other_options_is_not_overwritten_unless_asked(make: Callable[..., Site]) -> None:
     site = make(1)
     site.servers[0].set(vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="x", userConfigurable=True))

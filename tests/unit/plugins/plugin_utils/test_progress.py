@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import stat
 import threading
@@ -194,3 +196,15 @@ def test_a_root_user_of_become_can_write_the_file(monkeypatch: pytest.MonkeyPatc
     played = Played(monkeypatch, tmp_path, become=True)
     played.run()
     assert played.displayed
+
+
+ROOT = Path(progress.__file__).parents[1]
+DISPLAYED = [path.stem for path in ROOT.glob("modules/*.py") if "- vmfork.vsphere.progress\n" in path.read_text()]
+
+
+@pytest.mark.parametrize("module", DISPLAYED)
+def test_module_with_the_option_has_an_action_plugin(module: str) -> None:
+    action = importlib.import_module(f"ansible_collections.vmfork.vsphere.plugins.action.{module}")
+    assert issubclass(action.ActionModule, progress.ProgressAction)
+    spec = importlib.import_module(f"ansible_collections.vmfork.vsphere.plugins.modules.{module}")
+    assert "_arguments.progress_spec()" in inspect.getsource(spec.main)

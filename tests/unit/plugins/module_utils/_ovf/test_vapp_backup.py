@@ -352,6 +352,7 @@ def nested(levels: int) -> str:
         (edited(uuid=["x"]), "its BIOS UUID is not text"),
         (edited(uuid={}), "its BIOS UUID is not text"),
         (edited().replace('"name": "vm0"', '"name": "a", "name": "b"'), 'it contains the key "name" twice'),
+        (edited().replace('"version": 1', '"version": true'), "it has version True, but only version 1"),
         (edited().replace('"id": "hostname"', '"id": "a", "id": "b"'), 'it contains the key "id" twice'),
     ],
 )
@@ -368,6 +369,15 @@ def test_file_that_somebody_has_damaged(text: str, reason: str, in_scope: bool) 
     assert result.index["complete"] != in_scope
 
 
+def test_file_with_a_byte_order_mark() -> None:
+    """As an editor may write it."""
+    vms = [found(0), found(1)]
+    there = after(vms)
+    result = plan(vms, {**there, **{name: f"\ufeff{there[name]}" for name in (FILES[0], "index.json")}})
+    assert states(result) == {FILES[0]: "saved", FILES[1]: "saved"}
+    assert result.files == {name: there[name] for name in (FILES[0], "index.json")}
+
+
 @pytest.mark.parametrize("path", [["x"], {"x": 1}, 5])
 def test_index_with_a_path_of_the_wrong_type(path: Any) -> None:
     there = after([found(0)])
@@ -382,6 +392,7 @@ def test_index_with_a_path_of_the_wrong_type(path: Any) -> None:
     [
         ('{"version": 1, "vms": [], "more": "\\ud800"}', "it contains half of a surrogate pair"),
         ('{"version": 1, "vms": [], "more": ' + "[" * 40 + "]" * 40 + "}", "it is nested too deeply"),
+        ('{"version": true, "vms": []}', "it has version True"),
         ('{"version": 1, "vms": [], "vms": []}', 'it contains the key "vms" twice'),
     ],
 )

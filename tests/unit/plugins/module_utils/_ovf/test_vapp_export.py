@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from typing import Any
 
 import pytest
@@ -379,6 +380,17 @@ def test_additional_properties_of_the_vm() -> None:
     assert len(kept.ovfSection) == 1
     exact = vapp_change.plan("VM1", info, request(restore_from=document, exact=True)).after
     assert as_bytes(exported(exact)) == as_bytes(document)
+
+
+def test_many_properties_are_fast() -> None:
+    """The time grows with their number, not with its square."""
+    count = 6000
+    document = exported(options(*(prop(number, f"key-{number}", value="x") for number in range(count))))
+    begin = time.process_time()
+    wanted = request(restore_from=document, secret_values={f"key-{number}": "y" for number in range(count)})
+    change = vapp_change.plan("VM1", None, wanted)
+    assert time.process_time() - begin < 4
+    assert len(change.changed) == count
 
 
 def test_another_version() -> None:

@@ -372,6 +372,8 @@ def test_damaged_backups() -> None:
     for damaged in (
         "it is not JSON",
         {"version": 2},
+        {**KEPT, "version": True},
+        {**export(3, None), "version": True},
         {**KEPT, "properties": 5},
         {**KEPT, "eula": ["********"]},
         export(3, None),
@@ -386,6 +388,7 @@ def test_damaged_backups() -> None:
         {},
         [],
         {"version": 9, "vms": []},
+        {"version": True, "vms": []},
         {"version": 1, "vms": [5]},
         {"version": 1, "vms": [{"name": "a"}]},
     )
