@@ -12,7 +12,7 @@ version_added: 0.2.0
 short_description: Turn a plan of a restore into arguments of the module vapp_restore
 description:
   - Returns an entry of O(vmfork.vsphere.vapp_restore#module:vms) for each VM that a plan restores or overwrites, with
-    the secrets of the backup decrypted as by P(vmfork.vsphere.vapp_secrets#lookup).
+    the secrets of the backup decrypted as by P(vmfork.vsphere.vapp_secrets#lookup). Fails if one cannot be decrypted.
   - The result contains secrets. Use it as an argument of a task only, never in a loop or in a registered variable.
   - Used by the playbook C(vmfork.vsphere.vapp_restore).
 options:
@@ -31,9 +31,22 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Restore the VMs of a plan
+- name: Read the VMs of the backup
+  vmfork.vsphere.vm_ovfenv_info:
+    candidates: "{{ lookup('vmfork.vsphere.vapp_backup', '/srv/vapp_backup').index.vms | map(attribute='name') }}"
+    export: true
+  register: result
+
+- name: Decide which of them have lost their vApp options
+  ansible.builtin.set_fact:
+    plan: >-
+      {{ lookup('vmfork.vsphere.vapp_backup', '/srv/vapp_backup')
+         | vmfork.vsphere.vapp_restore_plan(result.ovfenv, match_name=true) }}
+
+- name: Restore them
   vmfork.vsphere.vapp_restore:
-    vms: "{{ query('vmfork.vsphere.vapp_restore', plan, secrets=secrets_by_vm) }}"
+    vms: "{{ query('vmfork.vsphere.vapp_restore', plan, secrets={'appliance-01': {'root_password': root_password}}) }}"
+  when: plan.faults | length == 0
 """
 
 RETURN = r"""
@@ -45,7 +58,10 @@ _raw:
 
 import typing as t
 
+from ansible.errors import AnsibleError
+
 from ansible_collections.vmfork.vsphere.plugins.lookup import vapp_secrets
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_restore
 
 
@@ -55,12 +71,17 @@ def entries(
     secrets: t.Mapping[str, t.Mapping[str, t.Any]],
     keys: t.Collection[str],
 ) -> list[dict[str, t.Any]]:
-    """Return the arguments of the module for the VMs that a plan writes."""
+    """Return the arguments of the module for the VMs that a plan writes.
+
+    :raises AnsibleError: a secret cannot be decrypted.
+    """
     result = []
     for row in plan["rows"]:
         if row["action"] in vapp_restore.WRITTEN:
             given = vapp_restore.of_vm(secrets, row["backup_name"], row["instance_uuid"])
             clear = vapp_secrets.decrypted(plan["documents"][row["moid"]], decrypt, given, keys)
+            if clear["fault"]:
+                raise AnsibleError(f"VM {_printable.text(row['name'])}: {_printable.text(clear['fault'])}")
             result.append(
                 {
                     "moid": row["moid"],

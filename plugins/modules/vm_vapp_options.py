@@ -164,8 +164,10 @@ options:
         choices: [IPv4, IPv6]
   restore_from:
     description:
-      - An entry of C(export) of M(vmfork.vsphere.vm_ovfenv_info). Everything in it is written, which is properties,
-        products, license agreements, OVF sections, transports, the IP allocation and the settings of the first boot.
+      - An entry of C(export) of M(vmfork.vsphere.vm_ovfenv_info), or a file of a backup, as
+        P(vmfork.vsphere.vapp_backup#lookup) reads it and P(vmfork.vsphere.vapp_secrets#lookup) decrypts it.
+      - Everything in it is written, which is properties, products, license agreements, OVF sections, transports, the IP
+        allocation and the settings of the first boot.
       - O(properties), O(values), O(secret_values), O(transport) and O(ip_allocation) override it. Set its secrets in
         O(secret_values). Secrets that are not set are returned in RV(not_restored).
       - Properties that it marks as secrets are masked in the return values, regardless of their names.

@@ -233,6 +233,18 @@ def faults(given: t.Any) -> list[str]:
     return found or _unsendable(given)
 
 
+def encrypted(given: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the names of the parts of a document that are encrypted, as in a backup."""
+    found = [
+        ".".join(filter(None, (prop["class_id"], prop["id"], prop["instance_id"])))
+        for prop in given["properties"]
+        if any(isinstance(prop.get(name), dict) and VAULT in prop[name] for name in ("value", "default"))
+    ]
+    sections = [section for section in given["ovf_sections"] if isinstance(section["contents"], dict)]
+    found += [f"OVF section {section['type']}" for section in sections]
+    return found + ["license agreements"] * any(isinstance(text, dict) for text in given["eula"])
+
+
 def not_restored(given: t.Mapping[str, t.Any], current: t.Mapping[str, t.Any]) -> list[str]:
     """Return the parts besides properties that neither a document nor the VM, by its own document, has.
 

@@ -144,7 +144,7 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     faults: list[str] = []
     source = params["restore_from"]
     if source is not None:
-        faults += vapp_export.faults(source)
+        faults += vapp_export.faults(source) or _encrypted(source)
     if faults:
         source = None
     keys = params["restore_keys"]
@@ -253,6 +253,12 @@ _NOTHING = {
 def _key_of(entry: t.Mapping[str, t.Any]) -> str:
     """Return the full key of a property of a document."""
     return full_key((entry["class_id"], entry["id"], entry["instance_id"]))
+
+
+def _encrypted(source: t.Mapping[str, t.Any]) -> list[str]:
+    names = ", ".join(vapp_export.encrypted(source))
+    how = "decrypt the document with the lookup vmfork.vsphere.vapp_secrets"
+    return [f"restore_from has parts that are encrypted with Ansible Vault: {names} ({how})"] if names else []
 
 
 def _ip_allocation(given: t.Mapping[str, t.Any]) -> IpAllocation:

@@ -193,12 +193,14 @@ def test_secrets_that_cannot_be_decrypted(passwords: tuple[str, ...]) -> None:
     assert found["secret_values"] == {}
 
 
-def restored(documents: list[dict[str, Any]], there: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
+def restored(
+    documents: list[dict[str, Any]], there: list[dict[str, Any]], password: str = "right", **options: Any
+) -> list[dict[str, Any]]:
     """Return the arguments of the module for a backup, as the playbook passes them."""
     index, files = backup(*documents)
     plan = vapp_restore_plan.vapp_restore_plan({"index": index, "documents": files}, there, overwrite=True)
     loader = DataLoader()
-    loader.set_vault_secrets([("default", VaultSecret(b"right"))])  # type: ignore[list-item]
+    loader.set_vault_secrets([("default", VaultSecret(password.encode()))])  # type: ignore[list-item]
     decrypt = vapp_restore.LookupModule(loader=loader)._decrypt
     return vapp_restore.entries(plan, decrypt, **{"secrets": {}, "keys": [], **options})
 
@@ -215,6 +217,12 @@ def test_arguments_of_a_restore() -> None:
     assert "__ansible_vault" not in str(first["restore_from"])
     assert second["restore_from"] == plain
     assert restored([plain], [vm(2, changed)], secrets=secrets, keys=["hostname"])[0]["secret_values"] == {}
+
+
+def test_no_arguments_without_the_vault_password() -> None:
+    """A restore without some of the secrets would count as done."""
+    with pytest.raises(AnsibleError, match=r"^VM web-1: license, otk cannot be decrypted with the vault passwords"):
+        restored([encrypted("right")], [vm(1)], password="wrong")
 
 
 def test_arguments_without_anything_to_restore() -> None:
