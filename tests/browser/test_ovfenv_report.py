@@ -523,6 +523,7 @@ def test_csv_contains_the_rows_of_the_page_and_no_formulas(report: Path, listed:
     for row in rows:
         vm = listed[row["moid"]]
         assert row["verdict"] == vm["diagnosis"]["status"]
+        assert bool(row["powered_on_how"]) == bool(vm["boot_time"] or vm["power_on"]["time"]), "nobody powered it on"
         for cell, text in ((row["name"], vm["name"]), (row["message"], vm["diagnosis"]["message"])):
             guarded = ("'" if text[0] in "=+-@" else "") + text
             assert cell == re.sub(r'([;\t])(?=[\s"]*[=+@-])', r"\1'", guarded)
