@@ -60,8 +60,8 @@ class Mask:
     def is_secret(self, key: str, type: str = "", label: str = "", category: str = "", description: str = "") -> bool:
         """Return whether a property is a password or, unless only passwords are masked, seems to hold a secret.
 
-        :param type: empty if only a document is known: then the vApp options decide, and a key that they do not have may
-            be a password.
+        :param type: empty if only a document is known. Then the vApp options decide, and a key that they do not have
+            may be a password.
         """
         if not type:
             return key.casefold() not in self._harmless

@@ -317,9 +317,7 @@ def _wrong_document(file: str, entry: t.Mapping[str, t.Any], document: t.Any) ->
     """Return why a document of the backup cannot be used, as a clause; empty: it can."""
     if not isinstance(document, dict):
         return f"{file} of the backup cannot be used: {document}"
-    is_empty = document.get("enabled") is False and vapp_export.is_version(
-        document.get("version"), vapp_export.VERSION
-    )
+    is_empty = document.get("enabled") is False and vapp_export.is_version(document.get("version"), vapp_export.VERSION)
     wrong = [] if is_empty else vapp_export.faults(document)
     if wrong:
         return "; ".join(fault.replace("restore_from", f"{file} of the backup") for fault in wrong)

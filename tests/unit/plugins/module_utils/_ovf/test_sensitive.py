@@ -48,7 +48,13 @@ def test_plain(given: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("type", "value"),
-    [("boolean", "True"), ("boolean", "false"), ("ip", "192.0.2.1"), ("ip", "2001:db8::7"), ("ip:VM Network", "192.0.2.1")],
+    [
+        ("boolean", "True"),
+        ("boolean", "false"),
+        ("ip", "192.0.2.1"),
+        ("ip", "2001:db8::7"),
+        ("ip:VM Network", "192.0.2.1"),
+    ],
 )
 def test_type_that_cannot_hold_a_secret(type: str, value: str) -> None:
     given = {"key": "show_password", "value": value, "label": "Password"}
