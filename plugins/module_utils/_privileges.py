@@ -87,8 +87,18 @@ def check(session: Session, steps: t.Sequence[Step]) -> None:
 
 
 def refusals(session: Session, runs: t.Mapping[t.Any, t.Sequence[Step]]) -> dict[t.Any, _errors.Error]:
-    """Return an error for each run that would fail because of a missing privilege, with one call for all runs."""
+    """Return an error for each run that would fail because of a missing privilege, with one call for all runs.
+
+    If the user or the server does not allow this check, there is none: the run itself shows it.
+    """
+    return known_refusals(session, runs) or {}
+
+
+def known_refusals(session: Session, runs: t.Mapping[t.Any, t.Sequence[Step]]) -> dict[t.Any, _errors.Error] | None:
+    """Return errors as :func:`refusals` does; ``None``: it is not known what the user may do."""
     lacking = _lacking(session, [need for steps in runs.values() for step in steps for need in step.needs])
+    if lacking is None:
+        return None
     result: dict[t.Any, _errors.Error] = {}
     for key, steps in runs.items():
         for step in steps:
@@ -98,8 +108,8 @@ def refusals(session: Session, runs: t.Mapping[t.Any, t.Sequence[Step]]) -> dict
     return result
 
 
-def _lacking(session: Session, needs: t.Sequence[tuple[str, tuple[t.Any, ...]]]) -> set[tuple[str, t.Any]]:
-    """Return the privileges that the user lacks according to the server, each with the object."""
+def _lacking(session: Session, needs: t.Sequence[tuple[str, tuple[t.Any, ...]]]) -> set[tuple[str, t.Any]] | None:
+    """Return the privileges that the user lacks, each with the object; ``None``: the server does not answer that."""
     if not needs:
         return set()
     privileges = list(dict.fromkeys(privilege for privilege, _objects in needs))
@@ -112,7 +122,7 @@ def _lacking(session: Session, needs: t.Sequence[tuple[str, tuple[t.Any, ...]]])
     try:
         answer = session.ask(ask)
     except (_errors.Fault, UnknownType):
-        return set()  # if the user or the server does not allow this check, the run itself shows it
+        return None
     return {
         (privilege.privId, of_object.entity)
         for of_object in answer or []

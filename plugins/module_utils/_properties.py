@@ -38,6 +38,20 @@ def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -
     return _retrieve_existing(session, selected, [_property_spec(type(selected[0].obj), paths)])
 
 
+def read_kinds(
+    session: Session, paths: t.Mapping[t.Any, t.Sequence[str]], objects: t.Iterable[t.Any]
+) -> dict[t.Any, Values]:
+    """Return properties as :func:`read` does, of objects of different types, with one call.
+
+    :param paths: type → the properties of the objects that have it, or a type derived from it.
+    """
+    selected = [_collector().ObjectSpec(obj=obj) for obj in objects]
+    if not selected:
+        return {}
+    kinds = {kind for kind in paths if any(isinstance(spec.obj, kind) for spec in selected)}
+    return _retrieve_existing(session, selected, [_property_spec(kind, paths[kind]) for kind in paths if kind in kinds])
+
+
 def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
     """Return the given properties of every object of pyVmomi type ``kind`` below ``root``.
 

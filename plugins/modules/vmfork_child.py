@@ -42,6 +42,9 @@ attributes:
         fails.
       - With Instant Clone, vCenter also checks whether each child can be created (C(CheckInstantClone_Task)). Its
         warnings become warnings, its errors make that child fail.
+      - The task checks whether there is room for the missing children, as M(vmfork.vsphere.vmfork_preflight_info) does.
+        Children for which there is none, because of the ESXi host, reserved memory, datastores or devices, fail. Less
+        free memory than the children would need without sharing any is a warning. RV(preflight) has all checks.
       - A running parent is assumed to be quiesced, since an earlier task of the play would quiesce it. RV(parent) shows
         its current state. If the parent is powered off, the task prints a warning.
   diff_mode:
@@ -330,6 +333,7 @@ notes:
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_info
+  - module: vmfork.vsphere.vmfork_preflight_info
 """
 
 EXAMPLES = r"""
@@ -557,6 +561,15 @@ summary:
                         "powered_on": {"p50": 0.81, "p95": 1.3, "max": 1.3},
                         "post_clone": {"p50": 1.2, "p95": 1.9, "max": 1.9},
                         "ready": {"p50": 1.31, "p95": 2.02, "max": 2.02}}}
+preflight:
+  description:
+    - Whether there is room for the children to create, with the keys C(count), C(room), C(limited_by), C(text) and
+      C(checks) of RV(vmfork.vsphere.vmfork_preflight_info#module:preflight).
+    - V(null) if the task is not in check mode, or if no children are missing.
+  returned: success, and when children failed
+  type: dict
+  version_added: 0.2.0
+  sample: null
 """
 
 import ipaddress
@@ -579,6 +592,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+if t.TYPE_CHECKING:  # Ansible compiles what is imported in every task
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.preflight import Judgement
 
 NETWORK: _arguments.Spec = {
     "label": {"type": "str"},
@@ -697,11 +713,12 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     related = placement.RELATED if is_present else {}
     everyone = _inventory.Everyone(session, present.paths_of_all(request.children) if is_present else existing.PATHS)
     parent = parents.find(session, engine, request.parent, related, everyone if request.children else None)
+    judgement = None
     if not request.children and not request.every:
         task.warn("children is empty: there is nothing to do.")
-        results = []
+        results: list[Result] = []
     elif request.state == "present":
-        results = present.ensure_present(
+        results, judgement = present.ensure_present(
             parent, request.children, request.options, deadline, task.check_mode, task.warn, everyone
         )
         if request.remove_failed and session.budget.signal is None:
@@ -716,10 +733,16 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             if request.every
             else absent.remove_named(parent, request.children, order, everyone)
         )
-    return _result(parent.facts(), results, deadline, request.whole_output)
+    return _result(parent.facts(), results, deadline, request.whole_output, judgement)
 
 
-def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline, whole_output: bool) -> _module.Result:
+def _result(
+    parent: dict[str, t.Any],
+    results: list[Result],
+    deadline: Deadline,
+    whole_output: bool,
+    judgement: Judgement | None,
+) -> _module.Result:
     summary: dict[str, t.Any] = {state.value: sum(1 for result in results if result.state is state) for state in State}
     summary["seconds"] = round(deadline.elapsed, 2)
     summary["timeline"] = timeline(results)
@@ -728,6 +751,7 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline,
         "parent": parent,
         "children": [child.as_dict(whole_output) for child in results],
         "summary": summary,
+        "preflight": None if judgement is None else judgement.as_dict(),
         "diff": {
             "before": {child.name: _before(child) for child in results},
             "after": {child.name: _after(child) for child in results},

@@ -226,9 +226,11 @@ NEEDED_LATER = {
         "_fork.engine.vmfork",
         "_fork.child.absent",
         "_fork.child.check_mode",
+        "_fork.child.preflight",
         "_guest.windows",
     ),
     "vmfork_info": ("_hidden_api", "_fork.engine.vmfork", "_guest.windows"),
+    "vmfork_preflight_info": ("_hidden_api", "_fork.engine.vmfork", "_fork.child.absent", "_guest.windows"),
     "vmfork_parent": ("_hidden_api", "_fork.engine.vmfork", "_guest.windows"),
     "vmfork_quiesce": ("_hidden_api", "_fork.engine.vmfork"),
 }

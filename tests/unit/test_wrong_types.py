@@ -132,6 +132,9 @@ NEW = {"parent_name": "golden", "name": "web-04", "config_params": {"ipaddress":
 SCENARIOS = {
     "info": Scenario("vmfork_info", {}),
     "info of one": Scenario("vmfork_info", {"name": "golden"}),
+    "preflight": Scenario(
+        "vmfork_preflight_info", {"parent_name": "golden", "name": ["web-01", "web-04"], "first_address": "192.0.2.4"}
+    ),
     "absent": Scenario(
         "vmfork_child",
         {"parent_name": "golden", "name": "web-01", "state": "absent", "timeout": 60},

@@ -92,6 +92,19 @@ def no_vm(name: str, engine: Engine) -> dict[str, t.Any]:
     }
 
 
+MOST_DELTAS, MANY_DELTAS = 255, 100
+"""Delta disks of a VM: the maximum, and the number above which vSphere warns (KB 67186)."""
+
+
+def deltas(layout: t.Any) -> int | None:
+    """Return the delta disks in the longest chain of a VM; ``None``: its ``layoutEx`` shows none of its disks.
+
+    The first link of a chain is the base, all others are delta disks.
+    """
+    chains = [disk.chain for disk in getattr(layout, "disk", None) or [] if disk.chain]
+    return max((len(chain) - 1 for chain in chains), default=None)
+
+
 def datastore_name(values: Values) -> str | None:
     """Return the datastore of the VM's configuration file: ``[datastore] folder/vm.vmx``."""
     path = values.get("config.files.vmPathName") or ""

@@ -107,22 +107,29 @@ def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[
     return result
 
 
-def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> dict[str, str]:
-    """Return a sentence for each child that cannot be created because free ports are missing.
+class Ports(t.NamedTuple):
+    """Whether each adapter of the children gets a port."""
+
+    shortages: dict[str, str]
+    """Name of a child → why it cannot be created because free ports are missing, as a sentence."""
+    is_known: bool
+    """Whether all port groups and their free ports are visible to the user. If not, the server reports a shortage."""
+
+
+def ports(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> Ports:
+    """Count the free ports for the children.
 
     Free ports are assigned in the order of the task; a child that cannot get
     all its ports gets none. Only a port group with static binding and without
-    automatic expansion can run out. If the user may not count the ports, the
-    server reports a shortage.
+    automatic expansion can run out.
     """
     landing = {child.name: networks.landing(parent.values, child.networks, found.backings) for child in children}
     needed: Counter[str] = sum(landing.values(), Counter())
+    seen = [values for values in _read(parent, needed, found) if values.get("key") in needed]
     bounded = {
         values["key"]: values
-        for values in _read(parent, needed, found)
-        if values.get("key") in needed
-        and values.get("config.type") == "earlyBinding"
-        and values.get("config.autoExpand") is False
+        for values in seen
+        if values.get("config.type") == "earlyBinding" and values.get("config.autoExpand") is False
     }
     free = _free_ports(parent.session, bounded)
     left = dict(free)
@@ -138,7 +145,12 @@ def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> 
             f"{_inventory.unescape(bounded[short]['name'])}, and children earlier in this task leave "
             f"{left[short]} of them. Add ports to it, enable its automatic expansion, or create fewer children."
         )
-    return result
+    readable = {
+        values["key"]
+        for values in seen
+        if "config.type" in values and (values["config.type"] != "earlyBinding" or "config.autoExpand" in values)
+    }
+    return Ports(result, readable >= needed.keys() and free.keys() >= bounded.keys())
 
 
 def _of_type(kind: t.Any, objects: t.Mapping[str, t.Any]) -> set[t.Any]:

@@ -32,8 +32,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec im
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 
-MOST_DELTAS, MANY_DELTAS = 255, 100
-"""Delta disks of a VM: the maximum, and the number above which vSphere warns (KB 67186)."""
+if t.TYPE_CHECKING:  # Ansible compiles what is imported in every task
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.preflight import Judgement
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,13 @@ def paths_of_all(specs: t.Sequence[ChildSpec]) -> tuple[str, ...]:
     return (*existing.PATHS, *addresses.paths(specs))
 
 
+class Ensured(t.NamedTuple):
+    """What became of the children, and in check mode the judgement whether the missing ones can be created."""
+
+    results: list[Result]
+    preflight: Judgement | None = None
+
+
 def ensure_present(
     parent: Parent,
     specs: t.Sequence[ChildSpec],
@@ -114,7 +121,7 @@ def ensure_present(
     check_mode: bool,
     warn: t.Callable[[str], None],
     everyone: _inventory.Everyone | None = None,
-) -> list[Result]:
+) -> Ensured:
     """Create the missing children, and bring all of them to the goal.
 
     :param everyone: the VMs of the server, with :func:`paths_of_all`.
@@ -128,24 +135,35 @@ def ensure_present(
     folders = find_folders(parent, specs)
     uuids = {spec.name: spec.bios_uuid for spec in specs}
     by_name = existing.find_existing(parent, deadline, folders, uuids, everyone)
-    plans = [_Plan(spec, by_name[spec.name], _refusal(spec, by_name[spec.name], parent)) for spec in specs]
+    plans = [_Plan(spec, by_name[spec.name], refusal(spec, by_name[spec.name], parent)) for spec in specs]
     missing = [plan.spec for plan in plans if plan.is_missing]
     is_ready = not missing or _is_ready(parent, options, len(missing), check_mode, warn)
     placement = place(parent, folders, missing, with_defaults=check_mode or parent.engine.needs_location)
+    refusals = tuple(plan.refusal for plan in plans if plan.refusal is not None)
     if missing:
-        _refuse_conflicts(parent, missing, everyone.read(), placement, warn)
-        shortages = port_groups.shortages(parent, missing, placement.networks)
+        found = conflicts(parent, missing, everyone.read(), placement)
+        for warning in found.warnings:
+            warn(warning)
+        if found.refused:
+            raise _errors.BadInput(" ".join(found.refused))
+        ports = port_groups.ports(parent, missing, placement.networks)
         for plan in plans:
-            plan.refusal = plan.refusal or shortages.get(plan.spec.name)
+            plan.refusal = plan.refusal or ports.shortages.get(plan.spec.name)
     goal = transitions.Goal(options.wait_for, parent.values, parent.engine, options.network, placement.networks.shown)
     begun = [plan.transition(goal) for plan in plans if plan.refusal is None]
+    judgement = None
     seconds: t.Mapping[str, float] = {}
     timelines: t.Mapping[str, t.Mapping[str, float | None]] = {}
     if check_mode:
         # Ansible compiles what is imported in every task.
         from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.check_mode import predict
+        from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.preflight_facts import Known
 
-        children = predict(parent, placement, begun, deadline, is_ready, warn)
+        known = None
+        if missing:
+            there = len(plans) - len(missing) - len(refusals)
+            known = Known(missing, True, there, refusals, found, ports, options.allow_running_parent)
+        children, judgement = predict(parent, placement, begun, known, deadline, is_ready, warn)
     else:
         before = everyone.read() if specs else {}
         executor = Executor(parent, placement, deadline, options.concurrency, before, options.address_timeout)
@@ -159,7 +177,7 @@ def ensure_present(
         plan.timeline = timelines.get(plan.spec.name, {})
     results = [plan.result() for plan in plans]
     _describe(parent, placement, results, warn)
-    return results
+    return Ensured(results, judgement)
 
 
 def _is_ready(
@@ -179,26 +197,21 @@ def _is_ready(
     return False
 
 
-def _refuse_conflicts(
+def conflicts(
     parent: Parent,
     missing: t.Sequence[ChildSpec],
     everyone: t.Mapping[t.Any, _properties.Values],
     placement: Placement,
-    warn: t.Callable[[str], None],
-) -> None:
-    """Refuse addresses that other VMs have.
+) -> addresses.Conflicts:
+    """Return the addresses of children that other VMs have.
 
-    :raises _errors.BadInput: there is such an address.
+    :param everyone: all VMs, with the properties of :func:`addresses.paths`.
     """
     others = {vm: values for vm, values in everyone.items() if vm != parent.vm}
     suspects = addresses.suspects(missing, others)
     adapters = _properties.read(parent.session, suspects, addresses.ADAPTER_PATHS) if suspects else {}
     others.update({vm: {**others[vm], **adapters.get(vm, {})} for vm in suspects})
-    found = addresses.conflicts(parent.name, parent.values, missing, others, placement.networks.shown)
-    for warning in found.warnings:
-        warn(warning)
-    if found.refused:
-        raise _errors.BadInput(" ".join(found.refused))
+    return addresses.conflicts(parent.name, parent.values, missing, others, placement.networks.shown)
 
 
 def _unreported(parent: Parent, wait_for: str) -> str | None:
@@ -238,17 +251,16 @@ def _obstacle(parent: Parent, options: CreateOptions, missing: int, warn: t.Call
 def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[str], None]) -> str | None:
     """Return why a running VM cannot have that many more children, as a sentence.
 
-    :param layout: the VM's ``layoutEx``. The first link of a disk's chain is the base, all others are delta disks.
+    :param layout: the VM's ``layoutEx``.
     """
-    disks = getattr(layout, "disk", None) or []
-    then = max((len(disk.chain) - 1 for disk in disks if disk.chain), default=0) + missing
-    if then > MOST_DELTAS:
+    then = (facts.deltas(layout) or 0) + missing
+    if then > facts.MOST_DELTAS:
         return (
             f"The disk chain of VM {name} would grow to {then} delta disks, one for each child that is created while "
-            f"the VM runs, and {MOST_DELTAS} is the maximum. Quiesce the parent with vmfork_quiesce, so that children "
-            "add none."
+            f"the VM runs, and {facts.MOST_DELTAS} is the maximum. Quiesce the parent with vmfork_quiesce, so that "
+            "children add none."
         )
-    if then > MANY_DELTAS:
+    if then > facts.MANY_DELTAS:
         warn(
             f"The disk chain of VM {name} grows to {then} delta disks, which makes it slow. Children of a parent that "
             "was quiesced with vmfork_quiesce add none."
@@ -256,7 +268,7 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
     return None
 
 
-def _refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
+def refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
     """Return why this child cannot be created, because of the VM that has its name."""
     if existing_vm.error is not None:
         return existing_vm.error

@@ -122,6 +122,7 @@ LOGIN = {"hostname": "vcenter.example.com", "username": "someone", "password": "
 VMS: dict[str, dict[str, Any]] = {
     "vmfork_child": {"parent_name": "golden", "name": "web-01"},
     "vmfork_info": {},
+    "vmfork_preflight_info": {"parent_name": "golden", "count": 3},
     "vm_ovfenv_info": {},
     "vapp_backup": {"name": "golden", "directory": "backup"},
     "vapp_restore": {"vms": [{"moid": "vm-1", "restore_from": {}}]},

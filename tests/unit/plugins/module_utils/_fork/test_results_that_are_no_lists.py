@@ -82,6 +82,6 @@ def test_dry_run(result: Any, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPa
     vcenter.effects["CheckInstantClone_Task"] = lambda _checker, **_given: result
     warnings: list[str] = []
     options = children.CreateOptions("post_clone", concurrency=1)
-    (made,) = children.ensure_present(parent, [ChildSpec("web")], options, Deadline(100), True, warnings.append)
+    (made,) = children.ensure_present(parent, [ChildSpec("web")], options, Deadline(100), True, warnings.append).results
     assert (made.state, made.error) == ("created", None)
     assert "is not a list of Result objects" in str(warnings)

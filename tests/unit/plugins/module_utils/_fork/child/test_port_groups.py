@@ -56,7 +56,7 @@ class Bed:
         """Return the children without a port."""
         children = [ChildSpec(name, networks=(Network(1, network="Lab"),)) for name in names]
         found = port_groups.find(self.parent, children)
-        return port_groups.shortages(self.parent, children, found)
+        return port_groups.ports(self.parent, children, found).shortages
 
 
 @pytest.fixture
