@@ -117,7 +117,7 @@ def test_child_that_cannot_be_created(quiesced: VCenter) -> None:
         (quiesced.engine.create_privilege, "VM DC0_H0_VM0 (vm-"),
         ("VirtualMachine.Inventory.CreateFromExisting", "folder vm (group-"),
         ("Resource.AssignVMToPool", "resource pool resgroup-"),
-        ("Datastore.AllocateSpace", "datastore datastore-"),
+        ("Datastore.AllocateSpace", "datastore LocalDS_0 (datastore-"),
     ):
         low = user_without(quiesced, privilege)
         checked = check(quiesced, "vmfork_child", **given, **low)
