@@ -107,7 +107,7 @@ def paths_of_all(specs: t.Sequence[ChildSpec]) -> tuple[str, ...]:
 
 
 class Ensured(t.NamedTuple):
-    """What became of the children, and in check mode the judgement whether the missing ones can be created."""
+    """The results of the children, and in check mode the judgement whether the missing ones can be created."""
 
     results: list[Result]
     preflight: Judgement | None = None
