@@ -14,7 +14,7 @@ TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
 # They run in parallel and start in this order: integration waits most.
-PARTS := integration lint unit sanity oldest browser simulator-test functional sweep
+PARTS := integration lint unit sanity oldest browser simulator-test functional faults-sample sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).

@@ -21,7 +21,7 @@ Record = tuple[str, str, str, int]
 """Engine, step, request and the number of times that it was made."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A fault at one request.
 
@@ -41,10 +41,10 @@ class Case:
         return "-".join(str(word).replace(" ", "_") for word in words)
 
     @property
-    def topics(self) -> set[tuple[str, ...]]:
-        """Return what a sample should contain at least once."""
-        engine, step = self.engine.name, self.step.name
-        return {(engine, "kind", self.kind.name), (engine, step, self.request)}
+    def topics(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the kind on this engine, and the request in this step: a sample should have each of them."""
+        engine = self.engine.name
+        return (engine, self.kind.name), (engine, self.step.name, self.request)
 
 
 def record(engine: Engine) -> list[Record]:
@@ -91,14 +91,14 @@ def all_cases(records: Iterable[Record], steps: dict[str, Step]) -> list[Case]:
 
 
 def sample(cases: list[Case], number: int, seed: str) -> list[Case]:
-    """Return a number of cases in which, as far as possible, each engine meets each kind, at each of its requests."""
+    """Return a number of cases in which, as far as possible, each engine meets each kind, and a fault each request."""
     shuffled = random.Random(seed).sample(cases, len(cases))
-    taken: list[Case] = []
+    taken: set[Case] = set()
     missing = set(chain.from_iterable(case.topics for case in cases))
-    # First those that bring two new topics, then those that bring one, then any.
-    for wanted in (2, 1, 0):
+    # First those that bring both a kind and a request, then those that bring a kind, then a request, then any.
+    for needed in ((0, 1), (0,), (1,), ()):
         for case in shuffled:
-            if len(taken) < number and len(case.topics & missing) >= wanted and case not in taken:
-                taken.append(case)
-                missing -= case.topics
+            if len(taken) < number and case not in taken and all(case.topics[place] in missing for place in needed):
+                taken.add(case)
+                missing.difference_update(case.topics)
     return [case for case in cases if case in taken]
