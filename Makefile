@@ -11,10 +11,10 @@ B := $(CURDIR)/.build
 VENV := $(B)/venv
 PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
-INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
 # They run in parallel and start in this order: integration waits most.
-PARTS := integration lint unit sanity oldest browser simulator-test functional faults-sample sweep
+PARTS := integration-playbooks integration-modules lint unit sanity oldest browser simulator-test functional faults-sample \
+	sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).
@@ -52,11 +52,11 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional faults faults-sample integration sweep oldest bench costs docs \
-	test-matrix fleet clean tree
+.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional faults faults-sample \
+	integration integration-playbooks integration-modules sweep oldest bench costs docs test-matrix fleet clean tree
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
 
 # --- The two commands of the README
 
@@ -85,8 +85,10 @@ $(VENV)/.env: tests/requirements/env.txt tests/requirements/constraints.txt | $(
 	$(PIP) -r tests/requirements/env.txt -c tests/requirements/constraints.txt
 	@touch $@
 
-$(VENV)/.test: tests/requirements/test.txt $(VENV)/.env
+$(VENV)/.test: tests/requirements/test.txt tests/harness/zip_cache.py $(VENV)/.env
 	$(PIP) -r tests/requirements/test.txt -c tests/requirements/constraints.txt
+	@cp tests/harness/zip_cache.py $(VENV)/lib/python3.*/site-packages && \
+		echo 'import zip_cache' >$$(echo $(VENV)/lib/python3.*/site-packages)/zip_cache.pth
 	@touch $@
 
 $(VENV)/.docs: tests/requirements/docs.txt $(VENV)/.test
@@ -155,14 +157,22 @@ functional: $(VENV)/.test $(B)/live simulator ## tests/functional: modules as pr
 simulator-test: $(VENV)/.go ## the simulator's own tests, with the race detector where there is a C compiler
 	tests/harness/go_test.sh $(SIMULATOR_MODULE) $(ARGS)
 
-# What is tested is the installed artifact; the tests themselves come from the checkout.
-integration: build simulator $(VENV)/.test $(B)/peers ## ansible-test integration; ARGS=target for one
-	@$(VENV)/bin/python tests/harness/tree.py $(INTEGRATION)/vmfork/vsphere $(INSTALLED) tests/integration=tests/integration
-	@for name in community vmware; do ln -sfn $(B)/peers/ansible_collections/$$name $(INTEGRATION)/$$name; done
+# What is tested is the installed artifact; the tests themselves come from the checkout. The two halves, which `make test`
+# runs side by side, contain every target: one has those of playbooks and roles, the other has the rest.
+PLAYBOOK_TARGETS := $(notdir $(wildcard tests/integration/targets/playbook_* tests/integration/targets/role_*))
+integration-playbooks: TARGETS := $(PLAYBOOK_TARGETS)
+integration-modules: TARGETS := $(addprefix --exclude ,$(PLAYBOOK_TARGETS))
+integration: ## ansible-test integration; ARGS=target for one
+integration-playbooks: ## the targets of playbooks and roles
+integration-modules: ## all other targets
+integration integration-playbooks integration-modules: build simulator $(VENV)/.test $(B)/peers
+	@$(VENV)/bin/python tests/harness/tree.py $(B)/$@/ansible_collections/vmfork/vsphere $(INSTALLED) \
+		tests/integration=tests/integration
+	@for name in community vmware; do ln -sfn $(B)/peers/ansible_collections/$$name $(B)/$@/ansible_collections/$$name; done
 	@printf '%s: %s\n' simulator_program $(B)/vmforksim simulator_govc $(B)/govc \
 		simulator_starter $(CURDIR)/tests/harness/simulator.py simulator_python $(VENV)/bin/python \
-		>$(INTEGRATION)/vmfork/vsphere/tests/integration/integration_config.yml
-	$(VENV)/bin/python tests/harness/run_ansible_test.py $(INTEGRATION)/vmfork/vsphere integration $(ARGS)
+		>$(B)/$@/ansible_collections/vmfork/vsphere/tests/integration/integration_config.yml
+	$(VENV)/bin/python tests/harness/run_ansible_test.py $(B)/$@/ansible_collections/vmfork/vsphere integration $(TARGETS) $(ARGS)
 
 # community.vmware and vmware.vmware, out of the bundle they are published in.
 $(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip

@@ -102,7 +102,7 @@ def main() -> int:
     total = sum(outcome.cpu for outcome in outcomes)
     print(f"\n=== Summary, {time.monotonic() - start:.0f} s, {total:.0f} s of CPU")
     for outcome in outcomes:
-        print(f"{outcome.verdict:8}{outcome.part:14}{outcome.seconds:6.0f} s{outcome.cpu:8.0f} s of CPU")
+        print(f"{outcome.verdict:8}{outcome.part:22}{outcome.seconds:6.0f} s{outcome.cpu:8.0f} s of CPU")
     for reason in left_out:
         print(f"NOT RUN {reason}")
     passed, failed = verdicts.count("PASSED"), verdicts.count("FAILED")

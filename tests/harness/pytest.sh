@@ -14,11 +14,13 @@ if [ "$part" = browser ]; then
     command -v chromium || command -v chromium-browser || command -v google-chrome ||
         exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
 fi
-# Most tests wait for a server or a process most of the time, so more of them run than there are cores. With worksteal a
-# process gets tests that follow each other, so the server that some of a file share does not start in every process.
+# Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
+# unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU. With
+# worksteal a process gets tests that follow each other, so the server that some of a file share does not start in every
+# process.
 case $part in
-unit | functional | sweep) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
-faults) set -- --numprocesses "$(nproc)" --dist worksteal "$@" ;;
+unit | faults) set -- --numprocesses "$(nproc)" --dist worksteal "$@" ;;
+functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" --dist worksteal "$@" ;;
 esac
 for argument in "$@"; do
     case $argument in "$directory"/*) exec python -m pytest "$@" ;; esac
