@@ -748,6 +748,7 @@ def test_interrupted_batch_and_another_run(shared: Estate) -> None:
         )
         while shared.vcenter.called().get("ShutdownGuest", 0) < len(vms):
             assert started.poll() is None, output
+            time.sleep(0.05)
         os.killpg(started.pid, signal.SIGINT)
         output += started.communicate(timeout=SECONDS)[0]
     assert started.returncode not in (0, 2), output
@@ -755,6 +756,7 @@ def test_interrupted_batch_and_another_run(shared: Estate) -> None:
     until = time.monotonic() + 60
     while len(shared.vcenter.control("GET", "sessions")) > sessions:
         assert time.monotonic() < until
+        time.sleep(0.05)
     assert [vm.is_on for vm in vms] == [True, False]
 
     with playbook(shared, **given) as again:

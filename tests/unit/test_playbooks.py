@@ -22,6 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configu
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NUMBERS_OF_THE_REPAIR = ["__ovfenv_batch_size", "__ovfenv_max_failures"]
 RIGHT = {"rank": diagnosis.URGENCY.index("delivered") + 1, "act_now": False, "needs_power_cycle": False}
 
 
@@ -90,6 +91,7 @@ def test_misspelled_variables_are_reported() -> None:
     assert "The playbook has no variable ovfenv_guest_pasword, vmfork_hostnam. Check" in ended.stdout, ended.stderr
     assert "not-to-be-displayed" not in ended.stdout + ended.stderr
     assert ended.returncode == 2, "something else is refused before vCenter is contacted"
+    assert "There is no verdict losst. Use these in ovfenv_fail_on: lost, " in " ".join(ended.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,13 @@ def test_empty_batch_is_refused() -> None:
 def test_numbers_of_the_repair_from_a_survey(value: object) -> None:
     assert are_numbers({"ovfenv_repair_batch": value, "ovfenv_repair_max_failures": value})
     assert are_numbers({"ovfenv_repair_max_failures": 0})
+
+
+def test_repair_stops_at_the_first_failure_of_single_vms() -> None:
+    """Unless the numbers are given."""
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
+    defaults = {name: templates.evaluate(variables[name], variables) for name in NUMBERS_OF_THE_REPAIR}
+    assert [int(value) for value in defaults.values()] == [1, 0]
 
 
 def are_numbers(given: dict[str, object]) -> bool:
@@ -244,3 +253,24 @@ def test_fails_for_a_vm_that_lost_its_cdrom_and_names_the_cause(origin: str, ima
     assert not templates.evaluate("{{ " + task["that"] + " }}", known)
     cause = {"ha_restart": "ha_restart", "esxi_direct": "powered_on_from_esxi"}[origin]
     assert templates.evaluate(task["fail_msg"], known) == f"1 of 2 VMs: web (lost, {cause})"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_accepted"),
+    [
+        pytest.param(None, False, id="missing"),
+        pytest.param("", False, id="empty"),
+        pytest.param("<html></html>", False, id="another page"),
+        pytest.param('<script id="ovfenv-data" type="application/json">{}</script>', True, id="report"),
+    ],
+)
+def test_earlier_report(tmp_path: pathlib.Path, text: str | None, is_accepted: bool) -> None:
+    if text is not None:
+        (tmp_path / "page.html").write_text(text)
+    (play,) = yaml.safe_load((ROOT / "playbooks" / "ovfenv_report.yml").read_text())
+    names = [task["name"] for task in play["tasks"]]
+    (check,) = [task for task in play["tasks"] if task["name"] == "Check the earlier report"]
+    assert names.index(check["name"]) < names.index("Examine the VMs")
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
+    known = {**variables, "ovfenv_earlier_report": str(tmp_path / "page.html")}
+    assert templates.evaluate("{{ " + check["ansible.builtin.assert"]["that"] + " }}", known) is is_accepted
