@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from benchmarks.page import Case, Run, Runs  # noqa: E402
 from functional.engines import INSTANT_CLONE  # noqa: E402
 from functional.vapp import estate, prop  # noqa: E402
 from functional.vcenter import VCenter  # noqa: E402
-from harness.simulator import Simulator  # noqa: E402
+from harness.simulator import Simulator, SimulatorError  # noqa: E402
 from pyVmomi import vim  # noqa: E402
 
 PROGRAMS = Path(sys.executable).parent
@@ -68,6 +68,10 @@ class Way:
     peers: bool = False
 
 
+class WayFailed(Exception):
+    """A command did not succeed; the message contains its output."""
+
+
 class Progress:
     """Shows what was measured so far."""
 
@@ -92,7 +96,7 @@ def run(way: Way, vcenter: VCenter) -> Run:
         command = [sys.executable, "-I", "-S", str(HERE / "usage.py"), str(report), *way.command]
         ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         if ended.returncode:
-            raise SystemExit(f"{way.name} failed:\n{ended.stdout.decode()[-4000:]}")
+            raise WayFailed(f"{way.name} failed:\n{ended.stdout.decode()[-2000:]}")
         seconds, cpu, memory = json.loads(report.read_text(encoding="utf-8"))
     counted = vcenter.called()
     waits = counted.pop("WaitForUpdatesEx", 0)
@@ -102,13 +106,21 @@ def run(way: Way, vcenter: VCenter) -> Run:
 
 
 def measure(case: Case, ways: Iterable[Way], vcenter: VCenter, repeats: int, progress: Progress) -> Runs:
-    """Run the ways in turns."""
+    """Run the ways in turns, without those that fail."""
     runs: Runs = {}
+    failed: set[str] = set()
     for repeat in range(repeats):
         for way in ways:
-            if way.is_slow and repeat:
+            if way.name in failed or (way.is_slow and repeat):
                 continue
-            cost = run(way, vcenter)
+            try:
+                cost = run(way, vcenter)
+            except (WayFailed, AssertionError, subprocess.SubprocessError) as error:
+                failed.add(way.name)
+                progress.show(f"{case}: {error}")
+                with suppress(AssertionError, subprocess.SubprocessError):
+                    way.after()
+                continue
             runs.setdefault((case, way.name), []).append(cost)
             progress.show(
                 f"{case}, run {repeat + 1} of {1 if way.is_slow else repeats}: {way.name} {cost.seconds:.2f} s"
@@ -120,10 +132,14 @@ def measure(case: Case, ways: Iterable[Way], vcenter: VCenter, repeats: int, pro
 def simulated(case: Case) -> Iterator[VCenter]:
     """Start a simulator with the VMs and the delays of a case."""
     flags = ("-delay", str(case.delay), "-task-delay", str(case.task_delay), "-vm", "1", "-host", "1")
-    with Simulator("-api-version", INSTANT_CLONE.api_version, "-exit-after", "2h", *flags) as simulator:
+    simulator = Simulator("-api-version", INSTANT_CLONE.api_version, "-exit-after", "2h", *flags)
+    try:
         vcenter = VCenter(simulator, INSTANT_CLONE)
         vcenter.control("POST", "inventory", {"vms": case.vms - 1, "name": "other-%05d", "folder": "/DC0/vm"})
         yield vcenter
+    finally:
+        with suppress(SimulatorError):  # it takes long to remove 10,000 VMs; then it was killed
+            simulator.stop()
 
 
 # --- the ways to create children --------------------------------------------------------------------------------------
@@ -201,24 +217,22 @@ def ways_to_fork(case: Case, vcenter: VCenter, is_base: bool, peer_loop: bool) -
     return ways
 
 
-def forks(cases: list[Case], given: argparse.Namespace, progress: Progress) -> Runs:
-    """Measure the ways to create children."""
-    runs: Runs = {}
+def forks(given: argparse.Namespace, progress: Progress) -> Iterator[Runs]:
+    """Measure the ways to create children, one case after the other."""
+    cases = cases_of(given)
     for case in cases:
         progress.show(f"{case}: starting the simulator")
         with simulated(case) as vcenter:
             vcenter.quiesce()
             ways = ways_to_fork(case, vcenter, case == cases[0], given.peer_loop)
-            runs.update(measure(case, ways, vcenter, given.repeats, progress))
-    return runs
+            yield measure(case, ways, vcenter, given.repeats, progress)
 
 
 # --- large inventories ------------------------------------------------------------------------------------------------
 
 
-def names(given: argparse.Namespace, progress: Progress) -> Runs:
+def names(given: argparse.Namespace, progress: Progress) -> Iterator[Runs]:
     """Measure what it costs to find a VM by its name, with few and with many VMs."""
-    runs: Runs = {}
     for vms in (FEW, min(MANY, max(given.vms))):
         case = Case(0, 0, 0, vms)
         progress.show(f"{case}: starting the simulator")
@@ -231,13 +245,11 @@ def names(given: argparse.Namespace, progress: Progress) -> Runs:
                     page.BY_FOLDER, python("one_module.py", "vmfork_parent", json.dumps({**named, "folder": "/DC0/vm"}))
                 ),
             ]
-            runs.update(measure(case, ways, vcenter, given.repeats, progress))
-    return runs
+            yield measure(case, ways, vcenter, given.repeats, progress)
 
 
-def reports(given: argparse.Namespace, progress: Progress) -> Runs:
+def reports(given: argparse.Namespace, progress: Progress) -> Iterator[Runs]:
     """Measure the report on OVF environments, for VMs that have vApp options and are off."""
-    runs: Runs = {}
     for vms in given.reports:
         case = Case(0, 0, 0, vms)
         progress.show(f"{case}: starting the simulator, and setting vApp options")
@@ -248,8 +260,7 @@ def reports(given: argparse.Namespace, progress: Progress) -> Runs:
                 Way(page.PROPERTIES, python("bare_read.py", "name", "config.vAppConfig")),
                 Way(page.REPORT, ansible("vmfork.vsphere.vm_ovfenv_info")),
             ]
-            runs.update(measure(case, ways, vcenter, given.repeats, progress))
-    return runs
+            yield measure(case, ways, vcenter, given.repeats, progress)
 
 
 def _set_vapp_options(vcenter: VCenter) -> None:
@@ -301,11 +312,15 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "docs")
     given = parser.parse_args(None if arguments is None else list(arguments))
     progress = Progress()
-    runs = {**forks(cases_of(given), given, progress), **names(given, progress), **reports(given, progress)}
     today = datetime.datetime.now(datetime.timezone.utc).date()
     given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "benchmarks.md").write_text(page.page(runs, today, given.repeats, PEERS), encoding="utf-8")
-    (given.output / "benchmarks.svg").write_text(page.chart(runs), encoding="utf-8")
+    runs: Runs = {}
+    for part in (forks, names, reports):
+        for measured in part(given, progress):
+            runs.update(measured)
+            # Written after each case, so that an interruption loses little.
+            (given.output / "benchmarks.md").write_text(page.page(runs, today, given.repeats, PEERS), encoding="utf-8")
+            (given.output / "benchmarks.svg").write_text(page.chart(runs), encoding="utf-8")
     print(page.goals(runs))
     progress.show(f"written to {given.output}")
 

@@ -9,6 +9,7 @@ import datetime
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -93,13 +94,13 @@ def test_each_case_differs_from_the_base_case_in_one_number() -> None:
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[Case] = []
 
-    def forks(cases: list[Case], *_more: Any) -> page.Runs:
-        measured.extend(cases)
-        return RUNS
+    def forks(given: argparse.Namespace, *_more: Any) -> Iterator[page.Runs]:
+        measured.extend(compare.cases_of(given))
+        yield RUNS
 
     monkeypatch.setattr(compare, "forks", forks)
     for name in ("names", "reports"):
-        monkeypatch.setattr(compare, name, lambda *_given: {})
+        monkeypatch.setattr(compare, name, lambda *_given: [])
     options = ["--children", "1,2", "--delays", "20", "--task-delays", "0", "--vms", "10", "--output", str(tmp_path)]
     compare.main(options)
     assert measured == [Case(1, 20, 0, 10), Case(2, 20, 0, 10)]
