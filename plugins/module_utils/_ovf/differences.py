@@ -47,7 +47,9 @@ def compare(configured: Configured, delivered: Document | None, guest: Document 
 
 def facts(difference: Difference, mask: Mask) -> dict[str, t.Any]:
     """Return an entry of the ``differences`` return value."""
-    key, secret = difference.key, difference.secret or mask.is_secret(difference.key)
+    key = difference.key
+    values = (difference.configured, difference.delivered, difference.guest)
+    secret = difference.secret or mask.is_secret_in_document(key, *values)
     return {
         "key": key,
         "kind": difference.kind,

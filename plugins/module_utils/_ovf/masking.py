@@ -71,6 +71,12 @@ class Mask:
             return False
         return self._matches(key) or sensitive.is_secret_property(key, type, label, category, description)
 
+    def is_secret_in_document(self, key: str, *values: str | None) -> bool:
+        """Return whether a property of a document is secret. The guest may have written values of another type."""
+        return self.is_secret(key) or (
+            self._looks_secret(key) and not all(sensitive.is_harmless_value(value) for value in values if value)
+        )
+
     def holds_secret(self, value: str | None, *names: str) -> bool:
         """Return whether to mask a value although its property, with this key and label, is not secret."""
         return bool(value) and self.level != "password" and sensitive.holds_secret(value or "", names)
@@ -84,9 +90,7 @@ class Mask:
 
         :param secret: whether it is secret regardless of its name.
         """
-        secret = secret or self.is_secret(key, type)
-        if not (type or secret or not value):  # the guest may have written something else than the type allows
-            secret = self._looks_secret(key) and not sensitive.is_harmless_value(value)
+        secret = secret or (self.is_secret(key, type) if type else self.is_secret_in_document(key, value))
         return self._shown(key, value, secret)
 
     def element(self, name: str, text: str, secret: bool = False) -> str:
