@@ -168,6 +168,8 @@ class NotEnded(TimedOut):
 # of the vSphere Web Services API reference.
 _REMEDIES = {
     "CannotAccessFile": "Check the guest user's rights on it, and with SELinux what was denied (ausearch -m avc).",
+    "CannotAccessVmDevice": "Disconnect the device of the parent, or give its ESXi host access to the image.",
+    "DeviceNotSupported": "Remove the device from the parent. A port may be backed by a file.",
     "DuplicateName": "Choose another name, or find the object that has it.",
     "GuestComponentsOutOfDate": "Update VMware Tools in the guest.",
     "GuestPermissionDenied": (
@@ -176,10 +178,15 @@ _REMEDIES = {
     ),
     "GuestOperationsUnavailable": "Wait until VMware Tools is ready in the guest, or start it.",
     "HostNotConnected": "Reconnect the ESXi host in vCenter.",
+    "InsufficientFailoverResourcesFault": "Change the admission control of vSphere HA, or create fewer children.",
+    "InsufficientMemoryResourcesFault": (
+        "Reserve less memory for the parent, or give the children a resource pool with more unreserved memory."
+    ),
     "InsufficientResourcesFault": "Free memory or CPU on the VM's ESXi host.",
     "InvalidGuestLogin": "Check guest_username and guest_password.",
     "NoDiskSpace": "Free space on the datastore, or choose another one.",
     "NoPermission": "Assign the user a role with this privilege on that object.",
+    "NotEnoughLicenses": "Assign a license that covers this to vCenter and the ESXi host.",
     "NotUserConfigurableProperty": (
         "Make the property user-configurable in a separate task (user_configurable=true), then run again."
     ),
@@ -216,10 +223,31 @@ def fault_text(fault: t.Any) -> str:
     return text if name in text else f"{text} ({name})"
 
 
+_REMEDIES_BY_TEXT = {
+    "Instant Clone is not supported when VM with vTPM": "Remove the vTPM from the parent.",
+    "use a device that prevents the operation": "Remove the device from the parent. A port may be backed by a file.",
+    "Unable to prepare migration": (
+        "The parent may have the maximum of 255 delta disks in a chain. Quiesce it with vmfork_quiesce, so that "
+        "children add none, or copy it to a new VM."
+    ),
+    "more than 100 redo logs": "Quiesce the parent with vmfork_quiesce, so that children add no delta disks.",
+    "No free port is available": "Add ports to the port group, or enable its automatic expansion.",
+    "conflicts with VMware reserved MACs": "Use a MAC address outside of the ranges that vSphere assigns.",
+}
+"""Part of a fault's text → remedy, for faults whose type can mean anything, such as ``SystemError``.
+
+The texts are those of real servers: vmware/ansible-vsphere-gos-validation (issue 416), Broadcom KB 320221 and
+community.vmware (issue 1159).
+"""
+
+
 def fault_remedy(fault: t.Any) -> str:
     """Return a sentence about what to do about a fault; empty if there is none."""
     name = fault_name(getattr(fault, "fault", None) or fault)
-    return _REMEDIES.get(name, "")
+    if name in _REMEDIES:
+        return _REMEDIES[name]
+    text = fault_text(fault)
+    return next((remedy for part, remedy in _REMEDIES_BY_TEXT.items() if part in text), "")
 
 
 def failure(what: str, fault: t.Any) -> OperationFailed:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from functional.engines import both_engines
+import pytest
+from functional.engines import INSTANT_CLONE, both_engines
 from functional.vcenter import VCenter
 
 pytestmark = both_engines
@@ -100,6 +101,32 @@ def test_datastore_that_is_lost(quiesced: VCenter) -> None:
     quiesced.control("PATCH", "datastores/LocalDS_0", {"accessible": False})
     found = preflight(quiesced, count=2)
     assert (check(found, "datastore")["status"], found["room"]) == ("block", 0)
+
+
+def test_host_in_maintenance_mode(vcenter: VCenter) -> None:
+    vcenter.govc("vm.power", "-off", "-force", vcenter.parent, "DC0_H0_VM1")
+    vcenter.govc("host.maintenance.enter", "DC0_H0")
+    found = preflight(vcenter, count=2)
+    assert (check(found, "host")["status"], found["room"]) == ("block", 0)
+
+
+def test_no_space_for_a_swap_file(quiesced: VCenter) -> None:
+    """The run fails with the same cause as check mode, and with a remedy."""
+    task = {"parent_name": quiesced.parent, "name": ["web-01"], "wait_for": "created"}
+    quiesced.control("PATCH", "datastores/LocalDS_0", {"free_space": 100 << 20})
+    found = preflight(quiesced, count=2)
+    assert (found["room"], found["limited_by"], check(found, "datastore")["status"]) == (0, "datastore", "block")
+    assert found["text"].endswith(": 100 MiB free on datastore LocalDS_0, 512 MiB a child for its swap file.")
+    assert "LocalDS_0" in quiesced.fails("vmfork_child", check=True, **task).msg
+    assert "Free space on the datastore, or choose another one." in quiesced.fails("vmfork_child", **task).msg
+
+
+@pytest.mark.engines(INSTANT_CLONE)
+def test_serial_port(vcenter: VCenter) -> None:
+    vcenter.govc("device.serial.add", "-vm", vcenter.parent)
+    found = preflight(vcenter, count=2)
+    assert (found["room"], found["limited_by"]) == (0, "devices")
+    assert "serial port that is not backed by a file" in check(found, "devices")["text"]
 
 
 def test_user_without_privileges(quiesced: VCenter) -> None:

@@ -133,24 +133,33 @@ func (s *Simulator) showVCenterAddress(ctx *simulator.Context, fqdn, address str
 	}
 }
 
-// controlDatastore removes a datastore, given by name or moid, or returns it.
+// controlDatastore removes a datastore, given by name or moid, or returns it,
+// and sets its free space.
 func (s *Simulator) controlDatastore(r *http.Request) (any, error) {
 	var request struct {
-		Accessible *bool `json:"accessible"`
+		Accessible *bool  `json:"accessible"`
+		FreeSpace  *int64 `json:"free_space"` // bytes
 	}
 	if err := decode(r, &request); err != nil {
 		return nil, err
 	}
-	if request.Accessible == nil {
-		return nil, errors.New("accessible is needed")
+	var changes []types.PropertyChange
+	if request.Accessible != nil {
+		changes = append(changes, types.PropertyChange{Name: "summary.accessible", Val: *request.Accessible})
+	}
+	if request.FreeSpace != nil {
+		changes = append(changes, types.PropertyChange{Name: "summary.freeSpace", Val: *request.FreeSpace})
+	}
+	if len(changes) == 0 {
+		return nil, errors.New("one of accessible and free_space is needed")
 	}
 	for _, entity := range s.registry().All("Datastore") {
 		if name := r.PathValue("name"); entity.Entity().Name == name || entity.Reference().Value == name {
 			ctx := s.background()
 			s.files.Lock()
 			defer s.files.Unlock()
-			ctx.Map.AtomicUpdate(ctx, entity, []types.PropertyChange{{Name: "summary.accessible", Val: *request.Accessible}})
-			return map[string]any{"moid": entity.Reference().Value, "accessible": *request.Accessible}, nil
+			ctx.Map.AtomicUpdate(ctx, entity, changes)
+			return map[string]any{"moid": entity.Reference().Value}, nil
 		}
 	}
 	return nil, fmt.Errorf("there is no datastore %q: %w", r.PathValue("name"), errAbsent)

@@ -163,6 +163,7 @@ func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.Vir
 	if host.Runtime.InMaintenanceMode {
 		found(types.CheckTestTypeHostTests, vimfault.WithText(&types.InvalidState{}, "The host of the virtual machine is in maintenance mode."))
 	}
+	problems = append(problems, v.lackOfRoom(ctx, b.pool, datastore)...)
 	if len(problems) > 0 {
 		return b, problems
 	}

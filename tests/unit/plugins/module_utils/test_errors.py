@@ -57,6 +57,67 @@ def test_sentences(fault: Any, sentence: str) -> None:
     assert error.fault == _errors.fault_name(getattr(fault, "fault", None) or fault)
 
 
+DELTAS = vmodl.fault.SystemError(
+    msg="A general system error occurred: Unable to prepare migration.",
+    reason="Launch failure",
+)
+
+REFUSED_FORKS = [
+    (
+        vmodl.fault.NotSupported(msg="Instant Clone is not supported when VM with vTPM device"),
+        "Remove the vTPM from the parent.",
+    ),
+    (
+        vim.fault.DeviceNotSupported(device="Serial port 1", msg="Device 'Serial port 1' is not supported."),
+        "Remove the device from the parent. A port may be backed by a file.",
+    ),
+    (
+        vmodl.fault.SystemError(
+            msg="Virtual machine is configured to use a device that prevents the operation: Device 'Serial port 1' is "
+            "not supported."
+        ),
+        "Remove the device from the parent. A port may be backed by a file.",
+    ),
+    (
+        vim.fault.CannotAccessVmDevice(
+            msg="Currently connected device 'CD/DVD drive 2' uses backing '[ds] a.iso', which is not accessible."
+        ),
+        "Disconnect the device of the parent, or give its ESXi host access to the image.",
+    ),
+    (DELTAS, "The parent may have the maximum of 255 delta disks in a chain."),
+    (
+        vim.fault.GenericVmConfigFault(msg="This virtual machine has more than 100 redo logs in a single branch."),
+        "Quiesce the parent with vmfork_quiesce, so that children add no delta disks.",
+    ),
+    (
+        vim.fault.ResourceNotAvailable(msg="No free port is available in the distributed port group."),
+        "Add ports to the port group, or enable its automatic expansion.",
+    ),
+    (
+        vim.fault.GenericVmConfigFault(msg="MAC conflicts with VMware reserved MACs for other usage"),
+        "Use a MAC address outside of the ranges that vSphere assigns.",
+    ),
+    (vim.fault.InsufficientMemoryResourcesFault(msg="No memory."), "Reserve less memory for the parent, or give"),
+    (vim.fault.InsufficientFailoverResourcesFault(msg="No failover."), "Change the admission control of vSphere HA"),
+    (vmodl.fault.NotEnoughLicenses(msg="No license."), "Assign a license that covers this"),
+    (vim.fault.NoDiskSpace(msg="Full."), "Free space on the datastore, or choose another one."),
+]
+"""Refusals of a fork as real servers word them, and what to do. The preflight reports the same in advance."""
+
+
+@pytest.mark.parametrize(("fault", "remedy"), REFUSED_FORKS, ids=lambda value: type(value).__name__)
+def test_remedies_of_refused_forks(fault: Any, remedy: str) -> None:
+    sentence = _errors.failure("Could not create child web-01", fault).sentence
+    assert f". {remedy}" in sentence
+    localized = vmodl.LocalizedMethodFault(fault=type(fault)(), localizedMessage=fault.msg)
+    assert f". {remedy}" in _errors.failure("Could not create child web-01", localized).sentence
+
+
+def test_remedies_by_text_are_all_tested() -> None:
+    texts = [fault.msg for fault, _remedy in REFUSED_FORKS]
+    assert [part for part in _errors._REMEDIES_BY_TEXT if not any(part in text for text in texts)] == []
+
+
 @pytest.mark.parametrize("message", ["The VM is off.", "The VM is off. ", "The VM is off...", "The VM is off"])
 def test_periods_are_not_doubled(message: str) -> None:
     assert _connection.reason(OSError(message)) == "The VM is off"
