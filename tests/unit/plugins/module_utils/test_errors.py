@@ -62,7 +62,7 @@ DELTAS = vmodl.fault.SystemError(
     reason="Launch failure",
 )
 
-REFUSED_FORKS = [
+REFUSED_FORKS: list[tuple[Any, str]] = [
     (
         vmodl.fault.NotSupported(msg="Instant Clone is not supported when VM with vTPM device"),
         "Remove the vTPM from the parent.",
