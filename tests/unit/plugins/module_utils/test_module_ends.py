@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from functional.launch import patch_module_args
+from functional.output import WITH_INVOCATION
 from pyVmomi import vim, vmodl
 from unit.fake_vcenter import FakeVCenter
 
@@ -36,7 +37,8 @@ def run(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     vcenter.calls.clear()
 
     def run(work: Callable[..., Any], parse: Any = dict, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
-        with patch_module_args({**LOGIN, **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+        given = {**WITH_INVOCATION, **LOGIN, **arguments, "_ansible_check_mode": check_mode}
+        with patch_module_args(given), pytest.raises(SystemExit):
             _module.run(work, SPEC, parse)
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
