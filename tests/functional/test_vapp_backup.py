@@ -153,6 +153,7 @@ def test_lost_options(place: Estate, directory: pathlib.Path) -> None:
     (row,) = lost["vms"]
     assert row["state"] == "gone"
     assert row["message"] == f"its vApp options are gone, and {row['file']} was kept"
+    assert lost["summary"]["gone"] == 1
     assert lost["complete"]
     assert not back_up(place, directory)["changed"]
     place.vcenter.ok("vm_vapp_options", moid=first.moid, restore_from=before, enabled=True)
