@@ -158,13 +158,13 @@ simulator-test: $(VENV)/.go ## the simulator's own tests, with the race detector
 	tests/harness/go_test.sh $(SIMULATOR_MODULE) $(ARGS)
 
 # What is tested is the installed artifact; the tests themselves come from the checkout. The two halves, which `make test`
-# runs side by side, contain every target: one has those of playbooks and roles, the other has the rest.
-PLAYBOOK_TARGETS := $(notdir $(wildcard tests/integration/targets/playbook_* tests/integration/targets/role_*))
+# runs side by side, contain every target: one has those of playbooks, the other has the rest.
+PLAYBOOK_TARGETS := $(notdir $(wildcard tests/integration/targets/playbook_*))
 integration-playbooks: TARGETS := $(PLAYBOOK_TARGETS)
 integration-modules: TARGETS := $(addprefix --exclude ,$(PLAYBOOK_TARGETS))
 integration: ## ansible-test integration; ARGS=target for one
-integration-playbooks: ## the targets of playbooks and roles
-integration-modules: ## all other targets
+integration-playbooks: ## the targets of playbooks
+integration-modules: ## the other targets: modules and the role
 integration integration-playbooks integration-modules: build simulator $(VENV)/.test $(B)/peers
 	@$(VENV)/bin/python tests/harness/tree.py $(B)/$@/ansible_collections/vmfork/vsphere $(INSTALLED) \
 		tests/integration=tests/integration
