@@ -89,7 +89,7 @@ class Found:
 
     @property
     def host_name(self) -> str | None:
-        """The name of the VM's ESXi host if the user may see it, and :data:`HOST` was read."""
+        """The name of the VM's ESXi host if the user may see it, and :func:`host` was read."""
         name = self.related.get(self.values.get("runtime.host"), {}).get("name")
         return unescape(name) if name is not None else None
 
@@ -104,8 +104,9 @@ class Found:
         return self.vm._GetMoId()
 
 
-HOST: _properties.Related = {"runtime.host": (vim.HostSystem, ("name",))}
-"""Read the name of each VM's ESXi host with the VM, see :func:`locate`."""
+def host() -> _properties.Related:
+    """Return what to read with each VM for the name of its ESXi host, see :func:`locate`."""
+    return {"runtime.host": (vim.HostSystem, ("name",))}
 
 
 def escape(name: str) -> str:

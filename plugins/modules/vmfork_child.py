@@ -710,7 +710,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             task.warn(remark)
     engine = select.choose(session, *request.engine)
     is_present = request.state == "present"
-    related = placement.RELATED if is_present else {}
+    related = placement.related() if is_present else {}
     everyone = _inventory.Everyone(session, present.paths_of_all(request.children) if is_present else existing.PATHS)
     parent = parents.find(session, engine, request.parent, related, everyone if request.children else None)
     judgement = None

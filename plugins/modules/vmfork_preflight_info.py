@@ -410,7 +410,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     everyone = _inventory.Everyone(session, present.paths_of_all(request.question.children))
     results = []
     for selector in request.parents:
-        parent = parents.find(session, engine, selector, placement.RELATED, everyone)
+        parent = parents.find(session, engine, selector, placement.related(), everyone)
         judgement = preflight_info.examine(parent, request.question, session.deadline, everyone)
         results.append({"parent": parent.facts(), **judgement.as_dict()})
     return {"changed": False, "preflight": results}

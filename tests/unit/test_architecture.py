@@ -248,6 +248,19 @@ def test_modules_import_at_first_only_what_every_task_needs(module: str) -> None
     assert [name for name in loaded if name.startswith(NEEDED_LATER[module])] == []
 
 
+def test_every_file_can_be_imported_without_pyvmomi() -> None:
+    """Otherwise a module ends with a traceback instead of the sentence that says what to install."""
+    files = [path for path in sorted(UTILS.rglob("*.py")) if path.name != "__init__.py"]
+    files += sorted((PLUGINS / "modules").glob("*.py"))
+    names = [f"{PACKAGE}.{'.'.join(path.relative_to(PLUGINS).with_suffix('').parts)}" for path in files]
+    script = (
+        f"import importlib, sys; sys.modules['pyVmomi'] = None; [importlib.import_module(name) for name in {names}]"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_every_function_on_the_page_exists(file: str, name: str) -> None:
     places = [parent / file for parent in (UTILS, PLUGINS, ROOT) if (parent / file).is_file()]

@@ -57,7 +57,7 @@ def list_parents(
         family = {vm: its for vm, its in family.items() if any(member in within for member in (vm, *its))}
         orphans = [vm for vm in orphans if vm in within]
     wanted = [*family, *(child for its in family.values() for child in its), *orphans]
-    located = _inventory.locate(session, wanted, parents.listing_paths(engine), related=_inventory.HOST)
+    located = _inventory.locate(session, wanted, parents.listing_paths(engine), related=_inventory.host())
     found = {vm.vm: vm for vm in located}
 
     def described(vm: t.Any, of_parent: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -18,11 +18,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec im
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-RELATED: _properties.Related = {
-    "datastore": (vim.Datastore, ("name",)),
-    "network": (vim.dvs.DistributedVirtualPortgroup, port_groups.PATHS),
-}
-"""What to read with the parent of new children."""
+
+def related() -> _properties.Related:
+    """Return what to read with the parent of new children."""
+    return {
+        "datastore": (vim.Datastore, ("name",)),
+        "network": (vim.dvs.DistributedVirtualPortgroup, port_groups.PATHS),
+    }
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,7 @@ def _read_facts(
     parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]
 ) -> None:
     vms = [result.vm for result in results if result.vm is not None]
-    located = _inventory.locate(parent.session, vms, parents.paths(parent.engine), related=_inventory.HOST)
+    located = _inventory.locate(parent.session, vms, parents.paths(parent.engine), related=_inventory.host())
     found = {vm.vm: vm for vm in located}
     for result in results:
         now = found.get(result.vm)

@@ -79,7 +79,7 @@ class Parent:
 
     def refresh(self) -> None:
         """Read the parent's properties again with one call."""
-        new = _inventory.locate(self.session, [self.vm], paths(self.engine), related=_inventory.HOST)
+        new = _inventory.locate(self.session, [self.vm], paths(self.engine), related=_inventory.host())
         if not new:
             raise _errors.NotFound(
                 f"VM {self.name} was removed during the task, or is no longer visible to the user. Check vCenter's "
@@ -118,7 +118,7 @@ def find(
     :raises _errors.Refused: its configuration cannot be read, so its children cannot be determined.
     """
     to_read = (*paths(engine), *related)
-    found = _inventory.find_vm(session, selector, to_read, {**_inventory.HOST, **related}, everyone)
+    found = _inventory.find_vm(session, selector, to_read, {**_inventory.host(), **related}, everyone)
     if "config.instanceUuid" not in found.values:
         raise _errors.Refused(
             f"The configuration of VM {found.name} ({found.moid}) cannot be read. Grant the user the privilege "
