@@ -4,6 +4,7 @@
 
 ansible-test passes on little of the environment, so its HOME (which the Makefile sets to a directory in .build) gets
 pip's settings, and our get_pip.py under the name that the cache of ansible-test uses for the pip release it installs.
+Several runs can start at the same time.
 
     run_ansible_test.py TREE COMMAND [ARGUMENT ...]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import fcntl
 import os
 import re
 import shutil
@@ -67,12 +69,27 @@ def provide_pip_settings(home: Path) -> None:
         settings.write(stream)
 
 
+def provide_ssh_key(home: Path) -> None:
+    """Create the key that ansible-test creates for integration tests, and cannot create twice at the same time."""
+    key = home / ".ansible" / "test" / "id_rsa"
+    if not key.with_suffix(".pub").is_file():
+        key.unlink(missing_ok=True)
+        subprocess.run(["ssh-keygen", "-m", "PEM", "-q", "-t", "rsa", "-N", "", "-f", str(key)], check=True)
+
+
 def main() -> None:
     """Prepare HOME and replace this process with ansible-test."""
     tree, command, *arguments = sys.argv[1:]
     home = Path(os.environ["HOME"])
+    directory = home / ".ansible" / "test"
+    directory.mkdir(parents=True, exist_ok=True)
+    # Several runs share HOME. The lock ends with its file descriptor, which ansible-test does not inherit.
+    lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     provide_get_pip(home)
     provide_pip_settings(home)
+    if command == "integration":
+        provide_ssh_key(home)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     os.chdir(tree)
     program = Path(sys.executable).with_name("ansible-test")
