@@ -187,7 +187,7 @@ def test_transfer_and_page_that_hang_end_in_time(verb: str, act: str) -> None:
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", None])
-@pytest.mark.parametrize(("acts", "count"), [(["answer"], 1), (["cut", "answer"], 2), (["cut"], 2), (["503"], 1)])
+@pytest.mark.parametrize(("acts", "count"), [(["answer"], 1), (["cut", "answer"], 2), (["cut"], 2), (["503"], 2)])
 def test_mob_logout_is_retried_once(acts: list[str], count: int, signal: str | None) -> None:
     with SoapServer(**{"/mob/logout": acts}) as fake:
         fake.pages["/mob/"] = pages.form()
