@@ -182,6 +182,7 @@ $(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip
 sweep: $(VENV)/.test $(B)/live simulator ## tests/sweep: every assumption of the simulator reversed
 	tests/harness/pytest.sh sweep tests/sweep $(ARGS)
 
+bench costs: export VMFORK_WITHOUT_ZIP_CACHE := 1
 bench: env $(VENV)/.test $(B)/live $(B)/peers ## this collection beside others, bare pyVmomi and govc, into docs/benchmarks.md; ARGS="--repeats 2"
 	$(VENV)/bin/python tests/benchmarks/compare.py $(ARGS)
 

@@ -29,14 +29,16 @@ def disturbed(stage: Stage, case: Case) -> tuple[Result, str]:
     stage.bring_to(case.step.level)
     vcenter, kind = stage.vcenter, case.kind
     happened: list[bool] = []
-    meanwhile: Callable[[BaseProcess], None] | None = None
-    if kind.act is not None:
-        act = kind.act
-        meanwhile = lambda process: happened.append(happen(act, stage, process))  # noqa: E731
+    act = kind.act
+
+    def meanwhile(process: BaseProcess) -> None:
+        assert act is not None
+        happened.append(happen(act, stage, process))
+
     vcenter.control("DELETE", "calls")
     vcenter.fault(method=case.request.removeprefix("mob:"), after=case.occurrence, **kind.fault)
     try:
-        result = stage.checked(partial(stage.run, case.step, meanwhile=meanwhile))
+        result = stage.checked(partial(stage.run, case.step, meanwhile=meanwhile if act is not None else None))
         injected = vcenter.control("GET", "faults")
     finally:
         vcenter.control("DELETE", "faults")

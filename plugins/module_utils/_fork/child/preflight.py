@@ -391,7 +391,7 @@ def _memory_reservation(facts: Facts) -> Check:
         )
     limits = [(pool, max(pool.unreserved or 0, 0) // facts.reserved) for pool in facts.pools]
     limit = _shared((pool.children, can) for pool, can in limits)
-    narrow = _narrowest([(pool, can) for pool, can in limits])
+    narrow = _narrowest(limits)
     text = (
         f"{size(narrow.unreserved or 0)} of memory can be reserved in resource pool {narrow.name}, "
         f"{size(facts.reserved)} a child"
