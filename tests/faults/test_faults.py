@@ -16,7 +16,7 @@ from functional.vcenter import Result
 
 ATTEMPTS = 2
 """How often a task is run until it makes the request."""
-VARYING = ("WaitForUpdatesEx",)
+VARYING = ("ModifyListView", "WaitForUpdatesEx")
 """Requests whose number depends on the time that the server needs."""
 REMOVAL = re.compile("state=absent|[Rr]emove (it|this child)")
 """What a task asks for if a child cannot be completed."""
