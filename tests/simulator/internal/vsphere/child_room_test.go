@@ -4,33 +4,10 @@
 package vsphere
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
-
-func TestSpaceForTheSwapFile(t *testing.T) {
-	b := start(t, modern)
-	source := b.vm("DC0_H0_VM0")
-	memory := int64(b.sim.vmObject(source).Config.Hardware.MemoryMB) << 20
-	for _, test := range []struct {
-		rule, clone, fault string
-		free               int64
-	}{
-		{"NoDiskSpace", "full", "NoDiskSpace", memory - 1},
-		{"NoDiskSpace", "enough", "", memory},
-		{"ignored", "ignored", "", 0},
-	} {
-		b.rule("swap_file_space", test.rule)
-		b.patch("datastores/LocalDS_0", map[string]any{"free_space": test.free})
-		spec := types.VirtualMachineInstantCloneSpec{Name: test.clone}
-		if kinds := kindsOf(b.check(source, spec).Error); kinds != test.fault && !(test.fault != "" && strings.Contains(kinds, test.fault)) {
-			t.Errorf("%s: checked: %s", test.clone, kinds)
-		}
-		b.expect(test.clone, b.clone(source, spec), test.fault)
-	}
-}
 
 func TestMemoryThatCannotBeReserved(t *testing.T) {
 	b := start(t, modern)

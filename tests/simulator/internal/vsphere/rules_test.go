@@ -33,6 +33,22 @@ var ruleTests = map[string]struct {
 	opaque  int
 	test    func(b *bed, choice string)
 }{
+	"swap_file_space": {version: "8.0.3.0", test: func(b *bed, choice string) {
+		source := b.vm("DC0_H0_VM0")
+		memory := int64(b.sim.vmObject(source).Config.Hardware.MemoryMB) << 20
+		for name, short := range map[string]int64{"enough": 0, "full": 1} {
+			fault := ""
+			if short > 0 && choice == "NoDiskSpace" {
+				fault = choice
+			}
+			b.patch("datastores/LocalDS_0", map[string]any{"free_space": memory - short})
+			spec := types.VirtualMachineInstantCloneSpec{Name: name}
+			if kinds := kindsOf(b.check(source, spec).Error); strings.Contains(kinds, "NoDiskSpace") != (fault != "") {
+				b.Errorf("%s: checked: %s", name, kinds)
+			}
+			b.expect(name, b.clone(source, spec), fault)
+		}
+	}},
 	"enable_twice": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.enable(vm)
