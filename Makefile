@@ -12,9 +12,8 @@ VENV := $(B)/venv
 PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-# They run in parallel and start in this order: integration waits most.
-PARTS := integration-playbooks integration-modules lint unit sanity oldest browser simulator-test functional faults-sample \
-	sweep
+# They run in parallel and start in this order: the longest first.
+PARTS := functional integration-playbooks simulator-test integration-modules sanity unit oldest faults-sample sweep browser lint
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).
