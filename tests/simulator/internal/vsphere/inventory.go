@@ -186,7 +186,9 @@ func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool)
 }
 
 // addVMs creates VMs in parallel and returns their managed object IDs in order.
+// They take no space: their disks are thin, and nothing is written to them.
 func (s *Simulator) addVMs(vms []newVM, side int) ([]string, error) {
+	defer s.keepFreeSpace()()
 	moids := make([]string, len(vms))
 	errs := make([]error, len(vms))
 	next := make(chan int)
@@ -211,6 +213,22 @@ func (s *Simulator) addVMs(vms []newVM, side int) ([]string, error) {
 		}
 	}
 	return moids, nil
+}
+
+// keepFreeSpace returns a function that gives the datastores the free space
+// that they have now: vcsim takes the whole size of each new disk from it.
+func (s *Simulator) keepFreeSpace() func() {
+	ctx := s.background()
+	free := map[mo.Reference]int64{}
+	for _, entity := range ctx.Map.All("Datastore") {
+		store := entity.(*simulator.Datastore)
+		ctx.WithLock(store, func() { free[store] = store.Summary.FreeSpace })
+	}
+	return func() {
+		for store, space := range free {
+			ctx.Map.AtomicUpdate(ctx, store, []types.PropertyChange{{Name: "summary.freeSpace", Val: space}})
+		}
+	}
 }
 
 func (s *Simulator) addVM(vm newVM) (string, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/vmware/govmomi/guest"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
@@ -708,6 +709,11 @@ func TestBulkInventory(t *testing.T) {
 	t.Logf("200 VMs in %v", time.Since(begun))
 	if len(made.Moids) != 200 || b.vm("a/b/bulk-0199").Value != made.Moids[199] {
 		t.Errorf("%d VMs", len(made.Moids))
+	}
+	for _, entity := range b.sim.registry().All("Datastore") {
+		if summary := entity.(*simulator.Datastore).Summary; summary.FreeSpace != summary.Capacity {
+			t.Errorf("%d of %d bytes are free, though nothing is written", summary.FreeSpace, summary.Capacity)
+		}
 	}
 	var answer struct{ Error string }
 	b.control(http.MethodPost, "inventory", map[string]any{"vms": 1, "name": "x", "folder": "/DC0/vm/none"}, &answer)
