@@ -184,7 +184,8 @@ class Watch:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._filter is not None:
-            self._session.filters.append(self._filter)
+            with self._session.filtering:
+                self._session.filters.append(self._filter)
         self._forget()
 
     def add(self, objects: t.Iterable[t.Any]) -> None:
@@ -324,17 +325,18 @@ class Watch:
     def _reused(self, login: int, paths: _Paths) -> _Filter | None:
         """Return the filter of an earlier watch of the same properties, with the objects of this one."""
         filters = self._session.filters
-        for entry in filters:
-            if (entry.login, entry.paths) == (login, paths):
-                filters.remove(entry)
-                try:
-                    self._lose(self._exchange(entry, self._objects, entry.objects.difference(self._objects)))
-                except _errors.Fault as fault:
-                    if not fault.is_a("ManagedObjectNotFound"):
-                        raise
-                    return None
-                return entry
-        return None
+        with self._session.filtering:
+            entry = next((entry for entry in filters if (entry.login, entry.paths) == (login, paths)), None)
+            if entry is None:
+                return None
+            filters.remove(entry)
+        try:
+            self._lose(self._exchange(entry, self._objects, entry.objects.difference(self._objects)))
+        except _errors.Fault as fault:
+            if not fault.is_a("ManagedObjectNotFound"):
+                raise
+            return None
+        return entry
 
     def _created(self, login: int, paths: _Paths) -> _Filter:
         """Create a view and a filter. The first filter of a session gets the collector that the session has anyway."""
@@ -348,9 +350,11 @@ class Watch:
             self._lose_missing(fault)
             view = self._session.call_once(create, obj=list(self._objects))
         collector = content.propertyCollector
-        if self._session.login_with_filter == login:
+        with self._session.filtering:
+            is_taken = self._session.login_with_filter == login
+            self._session.login_with_filter = login
+        if is_taken:
             collector = self._session.call_once(collector.CreatePropertyCollector)
-        self._session.login_with_filter = login
         self._session.call_once(
             collector.CreateFilter,
             _collector().FilterSpec(

@@ -91,6 +91,8 @@ class Session:
         them."""
         self.filters: list[t.Any] = []
         """Filters for :mod:`_properties` that are not in use."""
+        self.filtering = threading.Lock()
+        """Guards :attr:`filters` and :attr:`login_with_filter`: several threads may watch."""
         self.login_with_filter = 0
         """The last of the :attr:`logins` in whose session the collector that every session has got a filter."""
         self.closing = contextlib.ExitStack()

@@ -189,9 +189,6 @@ Again = t.Callable[[t.Collection[t.Any]], t.Mapping[t.Any, Job]]
 CONCURRENCY = 16
 """How many requests to send at a time, unless the task sets another number."""
 
-ANSWER_SECONDS = 10
-"""Extra time to wait for the answers to what was sent before a signal arrived."""
-
 
 def run_all(
     session: Session,
@@ -255,7 +252,7 @@ def _start(
             except _errors.Error as trouble:
                 errors[key] = _errors.failure(jobs[key][0], trouble)
     except _errors.Interrupted:
-        with session.clean_up(ANSWER_SECONDS):  # so that the caller sees the effect of every request
+        with session.clean_up():  # so that the caller sees the effect of every request
             while calls.pending:
                 calls.take()
         raise

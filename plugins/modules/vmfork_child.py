@@ -569,15 +569,18 @@ preflight:
   returned: success, and when children failed
   type: dict
   version_added: 0.2.0
-  sample: null
+  sample:
+    count: 32
+    room: 22
+    limited_by: memory
+    text: "Room for 22 of 32 children: 88 GiB of memory free on esx-1, 4 GiB a child."
+    checks: []
 """
 
-import ipaddress
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module, _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
     addresses,
     executor,
@@ -595,24 +598,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 if t.TYPE_CHECKING:  # Ansible compiles what is imported in every task
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.preflight import Judgement
-
-NETWORK: _arguments.Spec = {
-    "label": {"type": "str"},
-    "network": {"type": "str"},
-    "mac_address": {"type": "str"},
-    "connect": {"type": "str", "choices": list(networks.CONNECT), "default": networks.AT_CLONE},
-}
-
-PER_CHILD: _arguments.Spec = {
-    "config_params": {"type": "dict"},
-    "secret_config_params": {"type": "dict", "no_log": True},
-    "persistent": {"type": "bool"},
-    "folder": {"type": "str"},
-    "datastore": {"type": "str"},
-    "resource_pool": {"type": "str"},
-    "networks": {"type": "list", "elements": "dict", "options": NETWORK},
-    "bios_uuid": {"type": "str"},
-}
 
 
 class Request(t.NamedTuple):
@@ -639,7 +624,7 @@ def parse(params: _arguments.Params) -> Request:
     :raises _errors.BadInput: an option is invalid.
     """
     specs = spec.parse(params)
-    network = _network(params["ip_network"])
+    network = addresses.network(params["ip_network"])
     _check_selection(params)
     if not 0 <= params["address_timeout"] <= _module.MOST_SECONDS:
         raise _errors.BadInput(
@@ -798,15 +783,6 @@ def _after(result: Result) -> str:
     return str(result.facts["power_state"] or result.before or "absent")
 
 
-def _network(text: str | None) -> facts.IPNetwork | None:
-    if text is None:
-        return None
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise _errors.BadInput(f"ip_network {text} is not a network. Use a value such as 192.0.2.0/24.") from None
-
-
 def main() -> None:
     """Run the module."""
     _module.run(
@@ -815,14 +791,14 @@ def main() -> None:
             **_arguments.vm_spec("parent_"),
             **_arguments.engine_spec(),
             **_arguments.progress_spec(),
-            **PER_CHILD,
+            **spec.PER_CHILD,
             "state": {"type": "str", "choices": ["present", "absent", "detached"], "default": "present"},
             "force": {"type": "bool", "default": False},
             "name": {"type": "list", "elements": "str"},
             "children": {
                 "type": "list",
                 "elements": "dict",
-                "options": {"name": {"type": "str", "required": True}, **PER_CHILD},
+                "options": {"name": {"type": "str", "required": True}, **spec.PER_CHILD},
             },
             "all": {"type": "bool", "default": False},
             "allow_running_parent": {"type": "bool", "default": False},

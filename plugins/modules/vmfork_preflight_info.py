@@ -276,7 +276,6 @@ preflight:
           sample: vSphere Web Services API reference, HostListSummaryQuickStats.overallMemoryUsage
 """
 
-import ipaddress
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
@@ -287,7 +286,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     present,
     spec,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks as adapters
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -295,21 +293,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 SELECTORS = ("name", "moid", "uuid", "inventory_path")
 MOST_CHILDREN = 10000
 
-NETWORK: _arguments.Spec = {
-    "label": {"type": "str"},
-    "network": {"type": "str"},
-    "mac_address": {"type": "str"},
-    "connect": {"type": "str", "choices": list(adapters.CONNECT), "default": adapters.AT_CLONE},
-}
+WITHOUT_INFLUENCE = ("secret_config_params", "bios_uuid")
+"""Options of a child that have no influence on whether there is room for it."""
 
-PER_CHILD: _arguments.Spec = {
-    "config_params": {"type": "dict"},
-    "persistent": {"type": "bool"},
-    "folder": {"type": "str"},
-    "datastore": {"type": "str"},
-    "resource_pool": {"type": "str"},
-    "networks": {"type": "list", "elements": "dict", "options": NETWORK},
-}
+PER_CHILD: _arguments.Spec = {name: its for name, its in spec.PER_CHILD.items() if name not in WITHOUT_INFLUENCE}
 
 
 class Request(t.NamedTuple):
@@ -336,12 +323,12 @@ def parse(params: _arguments.Params) -> Request:
         raise _errors.BadInput("first_address cannot be combined with children. Set the addresses in config_params.")
     if not entries:
         raise _errors.BadInput("No child is named. Set count, name or children.")
-    network = _network(params["ip_network"])
+    network = addresses.network(params["ip_network"])
     first, size = _first_address(params["first_address"]), _size(network, None)
     if first is not None:
         size = _size(network, first)
         entries = _numbered(entries, first, size)
-    unused = {"name": None, "secret_config_params": None, "bios_uuid": None}
+    unused = dict.fromkeys(("name", *WITHOUT_INFLUENCE))
     specs = spec.parse({**params, **unused, "children": entries})
     addresses.check(specs, network)
     question = preflight_info.Question(specs, count is None, params["allow_running_parent"], network, size)
@@ -361,15 +348,6 @@ def _parents(params: _arguments.Params) -> list[_inventory.Selector]:
             "No parent is named. Set parent_name, parent_moid, parent_uuid or parent_inventory_path."
         )
     return result
-
-
-def _network(text: str | None) -> addresses.IPNetwork | None:
-    if text is None:
-        return None
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise _errors.BadInput(f"ip_network {text} is not a network. Use a value such as 192.0.2.0/24.") from None
 
 
 def _first_address(text: str | None) -> addresses.IPAddress | None:

@@ -7,7 +7,6 @@ Private to the collection.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import typing as t
 
@@ -51,20 +50,26 @@ class AutoCaller:
         """The error from SOAP, if it does not know the methods."""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
-        """See :meth:`methods.Caller.call`."""
-        with self._deciding if not self._is_decided else contextlib.nullcontext():
-            if self._mob is None:
-                try:
-                    task = self._soap.call(vm, method, **arguments)
-                    self._is_decided = True
-                    return task
-                except _errors.Fault:  # the server knows the method
-                    self._is_decided = True
-                    raise
-                except _errors.MethodUnknown as error:
-                    self._unknown = error
-                    self._mob = _mob_caller(self._session)
-                    self._is_decided = True
+        """See :meth:`methods.Caller.call`. Calls that come before the first one is answered wait for that."""
+        if not self._is_decided:
+            with self._deciding:
+                if not self._is_decided:
+                    return self._call(vm, method, arguments)
+        return self._call(vm, method, arguments)
+
+    def _call(self, vm: t.Any, method: methods.Method, arguments: dict[str, t.Any]) -> t.Any:
+        if self._mob is None:
+            try:
+                task = self._soap.call(vm, method, **arguments)
+                self._is_decided = True
+                return task
+            except _errors.Fault:  # the server knows the method
+                self._is_decided = True
+                raise
+            except _errors.MethodUnknown as error:
+                self._unknown = error
+                self._mob = self._mob or _mob_caller(self._session)
+                self._is_decided = True
         try:
             return self._mob.call(vm, method, **arguments)
         except (_errors.ConnectionFailed, _errors.LoginFailed) as error:

@@ -66,6 +66,19 @@ def parse(text: str) -> IPAddress | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def network(text: str | None) -> IPNetwork | None:
+    """Return the network of the option ``ip_network``.
+
+    :raises _errors.BadInput: it is not a network.
+    """
+    if text is None:
+        return None
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise _errors.BadInput(f"ip_network {text} is not a network. Use a value such as 192.0.2.0/24.") from None
+
+
 def paths(children: t.Sequence[ChildSpec]) -> list[str]:
     """Return the properties of all VMs that :func:`conflicts` needs: none if no address is given."""
     result: list[str] = []

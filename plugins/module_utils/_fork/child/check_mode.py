@@ -24,10 +24,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transit
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-CERTAIN = ("devices", "disks", "host", "memory_reservation", "datastore")
+CERTAIN = ("devices", "host", "memory_reservation", "datastore")
 """Checks of the preflight that make children fail if they block. Other parts of this module report the rest."""
 
-POSSIBLE = (*CERTAIN, "encryption", "memory")
+POSSIBLE = (*CERTAIN, "disks", "encryption", "memory")
 """Checks of the preflight whose warnings are displayed."""
 
 

@@ -277,7 +277,7 @@ def _reaches(backing: t.Any, host: t.Any, stores: t.Mapping[t.Any, _properties.V
     """Return whether a host can access the datastore of an image; ``None``: that is not known."""
     if backing.datastore is not None:
         return _is_readable(stores.get(backing.datastore, {}), host)
-    name, _bracket, _path = backing.fileName.lstrip("[").partition("]")
+    name, _bracket, _path = (backing.fileName or "").lstrip("[").partition("]")
     named = [its for its in stores.values() if _name(its, "") == name]
     return _is_readable(named[0], host) if named else None
 

@@ -19,17 +19,24 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.params 
     secret_config_params,
 )
 
-PER_CHILD = (
-    "config_params",
-    "secret_config_params",
-    "persistent",
-    "folder",
-    "datastore",
-    "resource_pool",
-    "networks",
-    "bios_uuid",
-)
-"""Options that are allowed at the top of the task and in ``children[]``."""
+NETWORK: dict[str, dict[str, t.Any]] = {
+    "label": {"type": "str"},
+    "network": {"type": "str"},
+    "mac_address": {"type": "str"},
+    "connect": {"type": "str", "choices": list(adapters.CONNECT), "default": adapters.AT_CLONE},
+}
+
+PER_CHILD: dict[str, dict[str, t.Any]] = {
+    "config_params": {"type": "dict"},
+    "secret_config_params": {"type": "dict", "no_log": True},
+    "persistent": {"type": "bool"},
+    "folder": {"type": "str"},
+    "datastore": {"type": "str"},
+    "resource_pool": {"type": "str"},
+    "networks": {"type": "list", "elements": "dict", "options": NETWORK},
+    "bios_uuid": {"type": "str"},
+}
+"""Options that are allowed at the top of the task and in ``children[]``, as Ansible's argument specs."""
 
 PREFIXES = ("", "guestinfo.fork.", "guestinfo.ic.")
 """Prefixes of a config param's key; a guest reads the same value with each."""

@@ -20,13 +20,22 @@ func (v *virtualMachine) lackOfRoom(ctx *simulator.Context, pool, datastore type
 	if allocation := v.Config.MemoryAllocation; allocation != nil && allocation.Reservation != nil {
 		reserved = *allocation.Reservation << 20
 	}
-	if p, ok := ctx.Map.Get(pool).(*simulator.ResourcePool); ok && reserved > p.Runtime.Memory.UnreservedForVm {
-		fault := &types.InsufficientMemoryResourcesFault{Unreserved: p.Runtime.Memory.UnreservedForVm, Requested: reserved}
+	unreserved := reserved
+	if p, ok := ctx.Map.Get(pool).(*simulator.ResourcePool); ok {
+		ctx.WithLock(p, func() { unreserved = p.Runtime.Memory.UnreservedForVm })
+	}
+	if reserved > unreserved {
+		fault := &types.InsufficientMemoryResourcesFault{Unreserved: unreserved, Requested: reserved}
 		problems = append(problems, problem{types.CheckTestTypeResourcePoolTests, vimfault.WithText(fault, "The available Memory resources in the parent resource pool are insufficient for the operation.")})
 	}
-	swap := int64(v.Config.Hardware.MemoryMB)<<20 - reserved
 	store, ok := ctx.Map.Get(datastore).(*simulator.Datastore)
-	if ok && swap > store.Summary.FreeSpace && v.sim.rules.Is("swap_file_space", "NoDiskSpace") {
+	if !ok {
+		return problems
+	}
+	var free int64
+	ctx.WithLock(store, func() { free = store.Summary.FreeSpace })
+	swap := int64(v.Config.Hardware.MemoryMB)<<20 - reserved
+	if swap > free && v.sim.rules.Is("swap_file_space", "NoDiskSpace") {
 		fault := &types.NoDiskSpace{FileFault: types.FileFault{File: "[" + store.Name + "]"}, Datastore: store.Name}
 		problems = append(problems, problem{types.CheckTestTypeDatastoreTests, vimfault.WithText(fault, "Insufficient disk space on datastore '"+store.Name+"'.")})
 	}

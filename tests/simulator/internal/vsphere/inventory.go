@@ -219,14 +219,14 @@ func (s *Simulator) addVMs(vms []newVM, side int) ([]string, error) {
 // that they have now: vcsim takes the whole size of each new disk from it.
 func (s *Simulator) keepFreeSpace() func() {
 	ctx := s.background()
-	free := map[mo.Reference]int64{}
+	free := map[*simulator.Datastore]int64{}
 	for _, entity := range ctx.Map.All("Datastore") {
 		store := entity.(*simulator.Datastore)
 		ctx.WithLock(store, func() { free[store] = store.Summary.FreeSpace })
 	}
 	return func() {
 		for store, space := range free {
-			ctx.Map.AtomicUpdate(ctx, store, []types.PropertyChange{{Name: "summary.freeSpace", Val: space}})
+			ctx.WithLock(store, func() { store.Summary.FreeSpace, store.Info.GetDatastoreInfo().FreeSpace = space, space })
 		}
 	}
 }

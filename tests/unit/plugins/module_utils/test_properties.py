@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Watched objects that are deleted, in every way that a server can show it."""
+"""Watched objects that are deleted, in every way that a server can show it, and watches in several threads."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -120,3 +122,41 @@ def test_interrupted_addition_is_still_watched(vcenter: FakeVCenter, monkeypatch
             watch.add([second])
         with session.clean_up():
             assert seen(watch)[second] == {"name": "web-02"}
+
+
+class Meeting(list[Any]):
+    """A list from which two threads remove at the same moment, if they can."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        super().__init__(entries)
+        self._both = threading.Barrier(2, timeout=0.5)
+
+    def remove(self, entry: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._both.wait()
+        super().remove(entry)
+
+
+def test_two_threads_do_not_get_the_same_filter(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that nobody uses is there for one watch only: the other one creates its own."""
+    session = vcenter.use(monkeypatch)
+    vms = [vcenter.vm("a"), vcenter.vm("b")]
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add(vms)
+        watch.updates(0)
+    session.filters = Meeting(session.filters)
+
+    both_watch = threading.Barrier(2, timeout=10)
+
+    def watched(vm: Any) -> list[Any]:
+        with _properties.Watch(session, PATHS) as watch:
+            watch.add([vm])
+            result = [changed for changed, _values in watch.updates(0)]
+            both_watch.wait()
+            return result
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(watched, vms)) == [[vm] for vm in vms]
+    assert vcenter.count("CreateFilter") == 2
+    collectors = {entry.collector for entry in session.filters}
+    assert len(collectors) == len(session.filters) == 2
