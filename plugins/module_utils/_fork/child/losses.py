@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATHS = (
     "config.annotation",
@@ -138,7 +139,7 @@ def _is_incomplete(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any])
     named = {device.controllerKey for device in devices} - {None}
     named.update(key for device in devices for key in getattr(device, "device", None) or [])
     return (
-        not devices
+        not any(isinstance(device, vim.vm.device.VirtualController) for device in devices)
         or not named.issubset(device.key for device in devices)
         or (bool(_devices.disks(parent)) and not _devices.disks(values))
         or values.get("config.template") is None

@@ -162,6 +162,7 @@ def scsi(*keys: int) -> Any:
         pytest.param([], None, True, id="no property"),
         pytest.param([], [], True, id="no device"),
         pytest.param([], [PCI], False, id="a VM without disks"),
+        pytest.param([], [vim.vm.device.VirtualVmxnet3()], True, id="no controller"),
         pytest.param([disk(BASE)], [PCI, scsi()], True, id="no disk, and the parent has one"),
         pytest.param([disk(BASE)], [disk(OWN, BASE)], True, id="a disk without its controller"),
         pytest.param([disk(BASE)], [scsi(2000), disk(OWN, BASE)], True, id="a controller without its controller"),
