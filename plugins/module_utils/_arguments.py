@@ -66,7 +66,7 @@ def _login_in(host: t.Any) -> set[str]:
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 """Ansible's replacement for a secret."""
 
-SCRIPTS = ("pre_quiesce_script", "post_clone_script", "script")
+SCRIPTS = ("identity_script", "pre_quiesce_script", "post_clone_script", "script")
 """Options with the text of a script, which may contain secrets that are not marked."""
 
 

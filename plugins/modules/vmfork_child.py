@@ -316,6 +316,46 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  identity:
+    description:
+      - The identity that each child must have renewed, if the parent was quiesced with
+        O(vmfork.vsphere.vmfork_quiesce#module:identity_script). An empty dict requires everything that the guest has.
+      - A child fails if its guest has not reported the result, if the report is not valid, if an item was not renewed,
+        or if its machine ID or one of its SSH host keys is also that of its parent or of another child of the task.
+        Correct the cause, remove the child and create it again.
+      - Without this option, only the last two and an invalid report matter, and nothing is required. A child whose
+        identity script fails has failed in any case.
+      - What was accepted is recorded on the child, where its guest cannot change it. Later tasks use this record.
+      - The options are passed to the guest as config params, together with the time and with 64 random bytes for its
+        random number generator. These bytes are treated like O(secret_config_params).
+      - It requires O(wait_for=post_clone).
+    type: dict
+    version_added: 0.2.0
+    suboptions:
+      items:
+        description:
+          - V(auto), or any of V(clock), V(random), V(machine_id), V(leases), V(adapters), V(network), V(hostname),
+            V(ssh_host_keys), V(boot_id), V(agents) and V(announce). An item that
+            is given here must be in the guest. With V(auto), an item that the guest does not have is left out.
+        type: list
+        elements: str
+        default: [auto]
+      network:
+        description:
+          - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged.
+        type: str
+        choices: [auto, networkd, netplan, networkmanager, ifupdown, wicked, ip, none]
+        default: auto
+      agents_remove:
+        description:
+          - Paths of files in the guest with the identity of agents, to remove before the agents are restarted. They can
+            contain wildcards.
+        type: list
+        elements: str
+      agents_restart:
+        description: Names of services in the guest to restart.
+        type: list
+        elements: str
 notes:
   - The required privileges to create children are C(VirtualMachine.Provisioning.Clone) (with the VMFork methods
     C(VirtualMachine.Config.ToggleForkParent) instead), C(VirtualMachine.Inventory.CreateFromExisting),
@@ -517,6 +557,37 @@ children:
               of that. Secrets are masked as described for O(secret_config_params).
             - Empty if vCenter has lost it at a power-off.
           type: str
+    identity:
+      description:
+        - What the identity script reported in the child, or V(null) if there is no valid report of this child.
+        - See O(identity) and O(vmfork.vsphere.vmfork_quiesce#module:identity_script).
+      type: dict
+      version_added: 0.2.0
+      contains:
+        items:
+          description: Each item with V(ok), V(absent) if the guest does not have it, or V(failed).
+          type: dict
+          sample: {"clock": "ok", "machine_id": "ok", "ssh_host_keys": "ok", "agents": "absent"}
+        reasons:
+          description: Why items are not V(ok), as the script reported it.
+          type: dict
+          sample: {"agents": "none given"}
+        machine_id:
+          description: SHA-256 of the machine ID.
+          type: str
+          sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+        ssh_host_keys:
+          description: Public SSH host keys, as in a known_hosts file without the host.
+          type: list
+          elements: str
+          sample: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFqVPHJZZ5KxjZn1lyLpuUfBHGh1ReQuHXzXCzJ0yj0M"]
+        renewed:
+          description:
+            - Whether the identity was accepted. No item has failed, O(identity) is fulfilled, and neither the parent
+              nor another child of the task has the same machine ID or SSH host key. Use the keys only if this is
+              V(true).
+          type: bool
+          sample: true
     seconds:
       description: Seconds this child took, including waiting because of O(concurrency).
       type: float
@@ -671,6 +742,10 @@ def _check_selection(params: _arguments.Params) -> None:
 
 def _check_needs_no_script(specs: t.Sequence[spec.ChildSpec]) -> None:
     """Refuse options that need the end of the post-clone script if the task does not wait for it."""
+    if any(child.identity is not None for child in specs):
+        raise _errors.BadInput(
+            "identity is known after the post-clone script, so it needs wait_for=post_clone. Set that, or remove it."
+        )
     if any(child.secret_config_params for child in specs):
         raise _errors.BadInput(
             "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. Set "
@@ -757,10 +832,17 @@ def _warn_of_secrets(results: list[Result], task: _module.Task[Request]) -> None
         child = result.child
         # A child that vCenter was still creating at the timeout may exist soon.
         there = result.facts["moid"] or (result.changed and not task.check_mode)
-        if child is not None and child.spec.secret_config_params and there and not child.secrets_cleared:
+        if child is None or not there or child.secrets_cleared:
+            continue
+        if child.spec.secret_config_params:
             task.warn(
                 f"Could not confirm that secret_config_params were removed from child {result.name}. Remove the child, "
                 "or change the secrets."
+            )
+        elif child.spec.entropy is not None and not child.existed:
+            task.warn(
+                f"Could not confirm that the random bytes for child {result.name} were removed from it. Remove the "
+                "child."
             )
 
 
@@ -809,6 +891,7 @@ def main() -> None:
             "concurrency": {"type": "int", "default": 16},
             "on_failure": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},
             "return_output": {"type": "bool", "default": False},
+            "identity": {"type": "dict", "options": spec.IDENTITY},
         },
         parse,
         mutually_exclusive=[

@@ -90,6 +90,13 @@ parents:
         recorded:
           description: Whether M(vmfork.vsphere.vmfork_child) created it. That module only removes such children.
           type: bool
+        identity:
+          description:
+            - What the identity script reported in the child, as M(vmfork.vsphere.vmfork_child) returns it, or V(null).
+            - C(renewed) is V(true) if that module has accepted and recorded it, and no other child or parent that is
+              listed has the same machine ID or SSH host key. Otherwise only the guest itself has reported it.
+          type: dict
+          version_added: 0.2.0
   sample:
     - name: golden
       moid: vm-42
@@ -99,6 +106,7 @@ parents:
           moid: vm-57
           ip_addresses: ["192.0.2.11"]
           recorded: true
+          identity: null
 without_parent:
   description:
     - Children whose parent no longer exists or is not visible to the user, with the same keys as children.

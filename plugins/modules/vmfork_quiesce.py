@@ -39,7 +39,8 @@ attributes:
 options:
   method:
     description:
-      - V(scripts) runs O(pre_quiesce_script), calls the fork point, and has each child run O(post_clone_script).
+      - V(scripts) runs O(pre_quiesce_script), calls the fork point, and has each child run O(post_clone_script). Before
+        each of them, it runs O(identity_script), if there is one.
       - V(script) runs the single O(script), which calls the fork point itself. The part after that call runs in each
         child. The collection cannot run anything right after that call. On servers that keep guestinfo values, a child
         that is powered off and on by others therefore shows the report of its previous run until the new run has ended.
@@ -67,6 +68,41 @@ options:
   script:
     description: Text of the script for O(method=script).
     type: str
+  identity_script:
+    description:
+      - Text of a script that renews the identity of each child, such as its machine ID, SSH host keys, clock and
+        addresses. The role P(vmfork.vsphere.vmfork#role) passes its own. With O(method=scripts) only.
+      - It is called with C(prepare) in the parent, before O(pre_quiesce_script), and with C(renew) in each child,
+        before O(post_clone_script). The second argument is O(identity_items), the third is O(identity_network).
+      - Its first line names its interpreter, and O(interpreter) does not apply to it. The environment variable
+        C(VMFORK_TOOLS) has the path of VMware Tools' program.
+      - If it fails in the parent, the task fails. If it fails in a child, O(post_clone_script) does not run there, and
+        the exit code is that of the identity script.
+      - It reports the identity through guestinfo. See
+        O(vmfork.vsphere.vmfork_child#module:identity) and RV(vmfork.vsphere.vmfork_child#module:children[].identity).
+      - If a VM is already quiesced with another version of this script, the task prints a warning and leaves it
+        unchanged.
+      - Refused for Windows guests.
+    type: str
+    version_added: 0.2.0
+  identity_items:
+    description:
+      - What O(identity_script) renews. V(auto) is everything that the guest has. Otherwise any of V(clock), V(random),
+        V(machine_id), V(leases), V(adapters), V(network), V(hostname), V(ssh_host_keys), V(boot_id), V(agents) and
+        V(announce).
+      - O(vmfork.vsphere.vmfork_child#module:identity) overrides it for children.
+    type: list
+    elements: str
+    default: [auto]
+    version_added: 0.2.0
+  identity_network:
+    description:
+      - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged.
+      - O(vmfork.vsphere.vmfork_child#module:identity) overrides it for children.
+    type: str
+    choices: [auto, networkd, netplan, networkmanager, ifupdown, wicked, ip, none]
+    default: auto
+    version_added: 0.2.0
   script_delivery:
     description:
       - How the scripts are transferred to the guest.
@@ -181,6 +217,13 @@ EXAMPLES = r"""
   vmfork.vsphere.vmfork_quiesce:
     name: golden
     method: wait
+
+- name: Quiesce golden with the role's script, which renews the identity of each child
+  vmfork.vsphere.vmfork_quiesce:
+    name: golden
+    guest_username: root
+    guest_password: "{{ guest_password }}"
+    identity_script: "{{ lookup('ansible.builtin.file', 'linux_identity.sh', rstrip=false) }}"
 """
 
 RETURN = r"""
@@ -225,6 +268,7 @@ import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity_report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import quiesce
@@ -236,7 +280,11 @@ _FILE_NAME = re.compile(
 )
 """A single word that is a path or has the extension of a script, so it is a file name and not a script's text."""
 
-SCRIPTS = {"scripts": ("pre_quiesce_script", "post_clone_script"), "script": ("script",), "wait": ()}
+SCRIPTS = {
+    "scripts": ("pre_quiesce_script", "post_clone_script", "identity_script"),
+    "script": ("script",),
+    "wait": (),
+}
 """The scripts of each method."""
 
 
@@ -246,7 +294,7 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
     :raises _errors.BadInput: the options contradict each other.
     """
     method = params["method"]
-    for option in ("pre_quiesce_script", "post_clone_script", "script"):
+    for option in _arguments.SCRIPTS:
         if params[option] is None:
             continue
         if option not in SCRIPTS[method]:
@@ -277,8 +325,17 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
         interpreter=params["interpreter"],
         tools_path=params["tools_path"],
         become=login.become,
+        identity=_identity(params),
     )
     return quiesce.Plan(job, login, params["script_delivery"], params["guest_directory"])
+
+
+def _identity(params: _arguments.Params) -> runner.Identity | None:
+    names = identity_report.items(params["identity_items"], "identity_items")
+    if params["identity_script"] is None:
+        return None
+    requested = identity_report.Wanted(names, params["identity_network"])
+    return runner.Identity(params["identity_script"], requested.text, requested.network)
 
 
 class Request(t.NamedTuple):
@@ -338,6 +395,13 @@ def main() -> None:
             "pre_quiesce_script": {"type": "str"},
             "post_clone_script": {"type": "str"},
             "script": {"type": "str"},
+            "identity_script": {"type": "str"},
+            "identity_items": {"type": "list", "elements": "str", "default": [identity_report.AUTO]},
+            "identity_network": {
+                "type": "str",
+                "choices": list(identity_report.NETWORKS),
+                "default": identity_report.AUTO,
+            },
             "script_delivery": {
                 "type": "str",
                 "choices": ["auto", "file_transfer", "guestinfo"],

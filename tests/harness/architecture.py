@@ -45,6 +45,7 @@ FORK_LAYERS: Layers = (
     ("engine",),
     ("identity",),
     ("guestinfo", "output_mask"),
+    ("identity_report",),
 )
 """The same within ``_fork``."""
 

@@ -539,7 +539,7 @@ class FakeVCenter:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have every session that is opened use this vCenter and its clock."""
-        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self._sleep)
         for module in (_deadline, _properties, executor):
             if hasattr(module, "time"):
                 monkeypatch.setattr(module, "time", clock)

@@ -20,12 +20,14 @@ import re
 import secrets
 import typing as t
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity_report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import IDENTITY as IDENTITY_MARK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 
 SCRIPTS = "guestinfo.vmfork.scripts"
-"""``<digest> <nonce>``: SHA-256 of the scripts a VM was quiesced with, and the nonce of its runner, which wrote this
-before the freeze. Only a VM at its fork point should have it: it is removed after an early end, in every child, and
-after a power-off."""
+"""``<digest> <nonce>``, and ``identity=<digest>`` if there was an identity script: SHA-256 of the scripts a VM was
+quiesced with, and the nonce of its runner, which wrote this before the freeze. Only a VM at its fork point should have
+it: it is removed after an early end, in every child, and after a power-off."""
 
 QUIESCED_AT = "guestinfo.vmfork.quiesced_at"
 """When the runner requested the freeze: UTC by the guest's clock, ISO 8601. Only valid together with the scripts."""
@@ -35,6 +37,13 @@ QUIESCE = "guestinfo.vmfork.quiesce"
 
 POST_CLONE = "guestinfo.vmfork.post_clone"
 """The end of a child's post-clone script: ``<nonce> <exit code> <output>``."""
+
+IDENTITY = "guestinfo.vmfork.identity"
+"""The report of the identity script, see ``identity_report.py``."""
+
+ACCEPTED = "vmfork.identity"
+"""Our record of an accepted identity, in the same form. No guest can write this key, so its host keys can be trusted
+later, and it remains when guestinfo does not."""
 
 PAYLOAD = "guestinfo.vmfork.payload"
 """Prefix of the keys that carry scripts to the guest: ``<key>.0``, ``<key>.1`` …"""
@@ -57,6 +66,13 @@ SECRETS_PARAM = "vmfork.secrets"
 
 NONCE_PARAM = "vmfork.nonce"
 """The config param that carries a child's nonce."""
+
+IDENTITY_PARAM, NETWORK_PARAM, CLOCK_PARAM = "vmfork.identity", "vmfork.network", "vmfork.clock"
+REMOVE_PARAM, RESTART_PARAM = "vmfork.agents_remove", "vmfork.agents_restart"
+"""The config params that the identity script reads."""
+
+ENTROPY_PARAM = "vmfork.entropy"
+"""The config param with random bytes for a child, which is a secret."""
 
 CHILD_SECRETS, CHILD_NONCE = PARAMS + SECRETS_PARAM, PARAMS + NONCE_PARAM
 """The keys of these params in a child, with either engine."""
@@ -100,6 +116,12 @@ def new_nonce() -> str:
 def scripts(extra_config: t.Mapping[str, str]) -> str | None:
     """Return the recorded digest of the scripts. Use it only for a comparison: any text may be there."""
     return next(iter(extra_config.get(SCRIPTS, "").split()), None)
+
+
+def identity_script(extra_config: t.Mapping[str, str]) -> str | None:
+    """Return the recorded digest of the identity script, like :func:`scripts`."""
+    words = extra_config.get(SCRIPTS, "").split()[1:]
+    return next((word.removeprefix(IDENTITY_MARK) for word in words if word.startswith(IDENTITY_MARK)), None)
 
 
 def is_recorded_by(extra_config: t.Mapping[str, str], nonce: str) -> bool:
@@ -159,6 +181,19 @@ def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report |
         if words is not None:
             return _report("post_clone", words) or Report("post_clone", None, "")
     return None
+
+
+def identity(extra_config: t.Mapping[str, str], nonce: str | None) -> identity_report.Seen:
+    """Return the identity of the child with this nonce: the one that was accepted, or else the one that it reports."""
+    accepted = identity_report.parse(extra_config.get(ACCEPTED, ""), nonce)
+    if accepted.report is not None:
+        return accepted._replace(is_accepted=True)
+    return identity_report.parse(extra_config.get(IDENTITY, ""), nonce)
+
+
+def parents_identity(extra_config: t.Mapping[str, str]) -> identity_report.Report | None:
+    """Return the identity that a parent had before the fork point, if it has reported it."""
+    return identity_report.parse(extra_config.get(IDENTITY, ""), identity_report.PARENT).report
 
 
 def secrets_cleared(extra_config: t.Mapping[str, str], nonce: str | None) -> bool:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity, identity_report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -60,10 +60,12 @@ def list_parents(
     located = _inventory.locate(session, wanted, parents.listing_paths(engine), related=_inventory.host())
     found = {vm.vm: vm for vm in located}
 
+    identities = _identities(found)
+
     def described(vm: t.Any, of_parent: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         child = found[vm]
         verdict = identity.judge(of_parent, child.values, listed=True, shared=shared)
-        return {**facts.child(child, engine, of_parent), "recorded": verdict.is_child}
+        return {**facts.child(child, engine, of_parent), "recorded": verdict.is_child, "identity": identities.get(vm)}
 
     return {
         "parents": _sorted(
@@ -80,6 +82,21 @@ def list_parents(
             if vm in found
         ),
     }
+
+
+def _identities(found: t.Mapping[t.Any, _inventory.Found]) -> dict[t.Any, dict[str, t.Any]]:
+    """Return the ``identity`` return value of each VM that has one."""
+    reports = {}
+    accepted = set()
+    for vm, its in found.items():
+        record = identity.own_record(its.values)
+        seen = guestinfo.identity(_extra_config.mapping(its.values), record.nonce if record is not None else None)
+        if seen.report is not None:
+            reports[vm] = seen.report
+        if seen.is_accepted:
+            accepted.add(vm)
+    clashes = identity_report.duplicates({vm._GetMoId(): report for vm, report in reports.items()})
+    return {vm: report.as_dict(vm in accepted and vm._GetMoId() not in clashes) for vm, report in reports.items()}
 
 
 def relate(everyone: Everyone, engine: Engine, listed: t.Mapping[t.Any, t.Any]) -> Family:

@@ -23,6 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner impor
     LEADS,
     MARK,
     STAGES,
+    Identity,
     Job,
     Keys,
     Package,
@@ -46,6 +47,8 @@ def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys)
     """Return the files of the runner's directory in the guest."""
     # The runner is first: it identifies a directory that an interrupted upload left behind as ours.
     result = {"runner": _runner(job, family, nonce, freeze_command, keys).encode()}
+    if job.identity is not None:
+        result["identity"] = job.identity.text.encode()
     return {**result, **{name: text.encode() for name, text in job.scripts.items() if text is not None}}
 
 
@@ -113,17 +116,25 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     for name, script in job.scripts.items():
-        command = ":" if script is None else f'exec $own_group {_command(job, script)} "$directory/{name}"'
+        command = ":" if script is None else f'exec $own_group {_command(script, job.interpreter)} "$directory/{name}"'
         lines.append(f"run_{name}() {{ {command}; }}")
+    for step in ("prepare", "renew"):
+        command = ":" if job.identity is None else _identity_command(job.identity, step)
+        lines.append(f"run_{step}() {{ {command}; }}")
     exits = [f"exit_{stage}={code}" for stage, code in STAGES.items()]
     steps = "fork_by_itself" if job.script is not None else "fork_between"
     return "\n".join([_HEAD, environment(family), *lines, *exits, _TOOLS, _BODY, f"main {steps}; exit", ""])
 
 
-def _command(job: Job, script: str) -> str:
+def _identity_command(identity: Identity, step: str) -> str:
+    program = f'exec $own_group {_command(identity.text)} "$directory/identity"'
+    return f"{program} {shlex.join(identity.arguments(step))}"
+
+
+def _command(script: str, interpreter: str | None = None) -> str:
     """Return the command that starts a script with its interpreter, since its directory may forbid execution."""
-    if job.interpreter:
-        return shlex.join(shlex.split(job.interpreter))
+    if interpreter:
+        return shlex.join(shlex.split(interpreter))
     first = script.split("\n", 1)[0].strip()
     words = first[2:].split(None, 1) if first.startswith("#!") else []
     return shlex.join(words or [SHELL])
@@ -385,18 +396,21 @@ remove_leftovers() {
 
 announce() {
   publish "$key_quiesced_at" "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
-  publish "$key_scripts" "$digest $nonce"
+  publish "$key_scripts" "$record"
 }
 
-# Run two scripts, and call the fork point between them.
+# Run two scripts, and call the fork point between them. The identity script is the first on both sides.
 fork_between() {
+  run run_prepare || end_early prepare $? $exit_prepare
   run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
   announce
   inherited=$(rpc "info-get $key_secret_keys" 2>/dev/null) # if the parent is a child itself
   trap '' 1 2 15 # otherwise every child would receive a stop request that arrives now
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
-  # A child that was powered off and on resumes here; its earlier report is not for this run.
-  is_blank "$key_post_clone" || blank "$key_post_clone"
+  # A child that was powered off and on resumes here; its earlier reports are not for this run.
+  for key in "$key_post_clone" "$key_identity"; do
+    is_blank "$key" || blank "$key"
+  done
   learn_secrets
   if [ -n "$lost" ] && [ "$secret_keys" != "$inherited" ]; then
     echo "$lost was removed before the script began, so it was not run. Remove this child and create it again." \
@@ -404,6 +418,7 @@ fork_between() {
     in_child 1
   fi
   trap 'stop; in_child 143' 1 2 15
+  run run_renew || in_child $?
   run run_post_clone
   in_child $?
 }
@@ -426,6 +441,7 @@ main() {
   running= learned= secrets= lost=
   : >"$directory/output"
   find_tools || { take_output; exit $exit_tools; }
+  export VMFORK_TOOLS="$tools"
   if [ "$(id -u)" != 0 ]; then
     [ "$become" = sudo ] || end_early not_root 1 $exit_not_root
     sudo -n true >"$directory/output" 2>&1 </dev/null || end_early become $? $exit_become

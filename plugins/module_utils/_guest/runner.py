@@ -29,9 +29,13 @@ STAGES = {
     "script": 77,
     "terminated": 78,
     "busy": 79,
+    "prepare": 80,
 }
 """Stage in which a runner ended before the freeze → its own exit code, for a guest that cannot report.
 (Chosen by us; the script's exit code is in the report.)"""
+
+IDENTITY = "identity="
+"""Beginning of the word with the digest of the identity script in the record of the scripts."""
 
 CHUNK = 60_000
 """Maximum size of a guestinfo value in bytes: VMware Tools carries 64 KB in one answer, including some overhead."""
@@ -59,10 +63,44 @@ class Keys:
     quiesced_at: str
     quiesce: str
     post_clone: str
+    identity: str
     nonce: str
     secret_keys: str
     secrets: str
     payload: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The identity script, which runs before the user's scripts.
+
+    :param script: called with ``prepare`` before the fork point, and with ``renew`` in each child.
+    :param items: its second argument.
+    :param network: its third argument.
+    """
+
+    script: str
+    items: str = "auto"
+    network: str = "auto"
+
+    @property
+    def text(self) -> str:
+        return _as_in_linux(self.script)
+
+    def arguments(self, step: str) -> tuple[str, str, str]:
+        """Return the arguments of the script in one of its two steps."""
+        return step, self.items, self.network
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the script and its arguments, in hexadecimal digits."""
+        return hashlib.sha256("\0".join((self.text, self.items, self.network)).encode()).hexdigest()
+
+
+def _as_in_linux(script: str) -> str:
+    """Return a script with the line ends of Linux and no byte order mark: a script that was edited on Windows would
+    otherwise fail at its first line.
+    """
+    return script.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)
@@ -73,6 +111,7 @@ class Job:
     :param post_clone: script to run in every child, or ``None``.
     :param script: one script that calls the fork point itself, instead of the other two.
     :param interpreter: overrides the interpreter in a script's first line.
+    :param identity: the identity script, which has its own interpreter.
     :param tools_path: path of VMware Tools' program in the guest; ``None``: search for it.
     """
 
@@ -82,17 +121,16 @@ class Job:
     interpreter: str | None = None
     tools_path: str | None = None
     become: str = "none"
+    identity: Identity | None = None
 
     @property
     def scripts(self) -> dict[str, str | None]:
-        """The scripts, with the line ends of Linux and no byte order mark: a script that was edited on Windows would
-        otherwise fail at its first line.
-        """
+        """The user's scripts."""
         given = {"pre_quiesce": self.pre_quiesce, "post_clone": self.post_clone, "script": self.script}
-        return {name: text and text.removeprefix("\ufeff").replace("\r\n", "\n") for name, text in given.items()}
+        return {name: text and _as_in_linux(text) for name, text in given.items()}
 
     def digest(self) -> str:
-        """Return the SHA-256 of the scripts and their interpreter, in hexadecimal digits."""
+        """Return the SHA-256 of the user's scripts and their interpreter, in hexadecimal digits."""
         digest = hashlib.sha256()
         for part in (self.interpreter, *self.scripts.values()):
             data = b"-" if part is None else b"+" + part.encode()
@@ -103,12 +141,13 @@ class Job:
         """Return the variables of a runner by their names in the script."""
         return {
             "nonce": nonce,
-            "digest": self.digest(),
+            "record": " ".join([self.digest(), nonce, *([IDENTITY + self.identity.digest()] if self.identity else [])]),
             "freeze": freeze_command,
             "key_scripts": keys.scripts,
             "key_quiesced_at": keys.quiesced_at,
             "key_quiesce": keys.quiesce,
             "key_post_clone": keys.post_clone,
+            "key_identity": keys.identity,
             "key_nonce": keys.nonce,
             "key_secret_keys": keys.secret_keys,
             "key_secrets": keys.secrets,

@@ -64,6 +64,8 @@ def refusal(job: Job) -> str | None:
         return (
             f"guest_become={job.become} is not supported for Windows guests. Remove it, and log in as an administrator."
         )
+    if job.identity is not None:
+        return "identity_script is not supported for Windows guests. Remove it, and renew the identity in your scripts."
     if (job.interpreter or "").count('"') % 2:
         return f"interpreter {job.interpreter} is not a valid command: No closing quotation. Correct it."
     for name, script in job.scripts.items():
@@ -461,7 +463,7 @@ function Remove-Leftovers {
 function Publish-Announcement {
   $now = [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [Globalization.CultureInfo]::InvariantCulture)
   Publish-Value $key_quiesced_at $now
-  Publish-Value $key_scripts ($digest + ' ' + $nonce)
+  Publish-Value $key_scripts $record
 }
 
 # Run two scripts, and call the fork point between them.
@@ -479,8 +481,10 @@ function Invoke-Between {
     Exit-Early 'freeze' $answer.code
   }
   $script:stage = 'post_clone'
-  # A child that was powered off and on resumes here; its earlier report is not for this run.
-  if (Read-Value $key_post_clone) { Clear-Value $key_post_clone }
+  # A child that was powered off and on resumes here; its earlier reports are not for this run.
+  foreach ($key in $key_post_clone, $key_identity) {
+    if (Read-Value $key) { Clear-Value $key }
+  }
   Read-Secrets
   if ($lost -and ($secret_keys -join ' ') -cne $inherited) {
     [IO.File]::WriteAllText($output, 'A secret was removed before the script began, so it was not run. ' +

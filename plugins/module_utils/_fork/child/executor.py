@@ -480,7 +480,7 @@ class Executor:
             others = {"uuid": child.new_bios_uuid} if child.new_bios_uuid else {}
             spec = _extra_config.spec(child.record, **others)
         elif request is Request.FORGET:
-            spec = _extra_config.spec(child.preparation)
+            spec = _extra_config.spec(_prepared(child))
         elif request is Request.NOTE:
             spec = _extra_config.spec(child.note)
         elif request is Request.CONNECT:
@@ -553,13 +553,19 @@ def creation(child: Child, placement: Placement) -> CreateRequest:
     return CreateRequest(
         name=_inventory.escape(child.name),
         persistent=child.spec.persistent,
-        params=child.params,
+        params={**child.params, **child.spec.clock_params(time.time())},
         location=placement.location(child.spec),
         bios_uuid=child.bios_uuid,
         record=child.record if child.bios_uuid is not None else {},
         inherited=_extra_config.mapping(child.goal.parent),
         device_changes=placement.device_changes(child.spec),
     )
+
+
+def _prepared(child: Child) -> dict[str, str]:
+    """Return the extraConfig keys to set before the child's scripts run again."""
+    now = child.spec.clock_params(time.time())
+    return {**child.preparation, **{full: now[key] for key in now for full in child.goal.engine.param_keys(key)}}
 
 
 def _clause(trouble: _errors.Error) -> str:

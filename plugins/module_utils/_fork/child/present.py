@@ -7,6 +7,7 @@ Private to the collection. ``absent.py`` removes them.
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity, identity_report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
     addresses,
     existing,
@@ -171,6 +172,8 @@ def ensure_present(
         seconds, timelines = executor.seconds, executor.timelines
         for warning in (warning for child in children for warning in child.warnings):
             warn(warning)
+        _warn_of_clocks(parent, children, warn)
+    children = _without_duplicates(children)
     ended = {child.name: child for child in children}
     for plan in plans:
         plan.child, plan.seconds = ended.get(plan.spec.name), seconds.get(plan.spec.name, 0.0)
@@ -178,6 +181,33 @@ def ensure_present(
     results = [plan.result() for plan in plans]
     _describe(parent, placement, results, warn)
     return Ensured(results, judgement)
+
+
+def _without_duplicates(children: t.Sequence[transitions.Child]) -> list[transitions.Child]:
+    """Fail the children that have a machine ID or an SSH host key of another child, which only one may have."""
+    reports = {child.name: report for child in children if (report := child.own_identity.report) is not None}
+    clashes = identity_report.duplicates(reports)
+    return [transitions.clashing(child, clashes[child.name]) if child.name in clashes else child for child in children]
+
+
+OLD = datetime.timedelta(hours=24)
+"""Time at the fork point after which the clocks of children are so wrong that certificates may not be valid there."""
+
+
+def _warn_of_clocks(parent: Parent, children: t.Sequence[transitions.Child], warn: t.Callable[[str], None]) -> None:
+    """Warn about new children whose clock the identity script has not set, if the parent has been frozen for long."""
+    extra_config = _extra_config.mapping(parent.values)
+    frozen_at = guestinfo.announced_at(extra_config) if parent.is_quiesced else None
+    if frozen_at is None or datetime.datetime.now(datetime.timezone.utc) - frozen_at <= OLD:
+        return
+    reports = {child.name: child.own_identity.report for child in children if not child.existed}
+    names = [name for name, report in reports.items() if report is not None and not report.has_renewed("clock")]
+    if names:
+        warn(
+            f"VM {parent.name} has been at its fork point since {guestinfo.quiesced_at(extra_config)}, and the "
+            f"identity script did not set the clock of {', '.join(names)}. Set it in the post-clone script, or quiesce "
+            "the parent again."
+        )
 
 
 def _is_ready(

@@ -69,10 +69,16 @@ class Result:
                 "exit_code": ended.exit_code if ended is not None else None,
                 "output": output,
             },
+            "identity": _identity(child),
             "seconds": self.seconds,
             "timeline": {milestone: self.timeline.get(milestone) for milestone in transitions.MILESTONES},
             "error": self.error,
         }
+
+
+def _identity(child: transitions.Child | None) -> dict[str, t.Any] | None:
+    report = child.own_identity.report if child is not None else None
+    return report.as_dict(child.objection is None) if child is not None and report is not None else None
 
 
 def _last_line(output: str) -> str:

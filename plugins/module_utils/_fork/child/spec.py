@@ -7,11 +7,14 @@ Private to the collection.
 
 from __future__ import annotations
 
+import base64
+import secrets
 import typing as t
 import uuid
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity_report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import host_names
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks as adapters
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.params import (
@@ -38,6 +41,14 @@ PER_CHILD: dict[str, dict[str, t.Any]] = {
 }
 """Options that are allowed at the top of the task and in ``children[]``, as Ansible's argument specs."""
 
+IDENTITY: dict[str, dict[str, t.Any]] = {
+    "items": {"type": "list", "elements": "str", "default": [identity_report.AUTO]},
+    "network": {"type": "str", "choices": list(identity_report.NETWORKS), "default": identity_report.AUTO},
+    "agents_remove": {"type": "list", "elements": "str"},
+    "agents_restart": {"type": "list", "elements": "str"},
+}
+"""The suboptions of ``identity``."""
+
 PREFIXES = ("", "guestinfo.fork.", "guestinfo.ic.")
 """Prefixes of a config param's key; a guest reads the same value with each."""
 
@@ -55,6 +66,9 @@ class ChildSpec:
     resource_pool: str | None = None
     networks: tuple[adapters.Network, ...] = ()
     bios_uuid: str | None = None
+    identity: identity_report.Wanted | None = None
+    entropy: str | None = field(default=None, repr=False)
+    """Random bytes for the guest, in base64."""
 
     @property
     def host_name(self) -> str | None:
@@ -63,8 +77,34 @@ class ChildSpec:
 
     @property
     def params(self) -> dict[str, str]:
-        """All params that the guest can read."""
+        """All params of the task that the guest can read."""
         return {**self.config_params, **self.secret_config_params}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """All params that are removed after the post-clone script."""
+        entropy = {guestinfo.ENTROPY_PARAM: self.entropy} if self.entropy is not None else {}
+        return {**self.secret_config_params, **entropy}
+
+    @property
+    def identity_params(self) -> dict[str, str]:
+        """The params that the identity script reads, apart from the entropy and the clock."""
+        if self.identity is None:
+            return {}
+        agents = {
+            guestinfo.REMOVE_PARAM: " ".join(self.identity.agents_remove),
+            guestinfo.RESTART_PARAM: " ".join(self.identity.agents_restart),
+        }
+        wanted = {guestinfo.IDENTITY_PARAM: self.identity.text, guestinfo.NETWORK_PARAM: self.identity.network}
+        return {**wanted, **{key: value for key, value in agents.items() if value}}
+
+    def clock_params(self, now: float) -> dict[str, str]:
+        """The param with the time, if the identity script sets the clock.
+
+        :param now: seconds since the epoch.
+        """
+        sets_clock = self.identity is not None and self.identity.has("clock")
+        return {guestinfo.CLOCK_PARAM: str(int(now))} if sets_clock else {}
 
 
 def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
@@ -76,7 +116,8 @@ def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
     entries += [{"name": name} for name in params["name"] or []]
     if params["bios_uuid"] is not None and len(entries) > 1:
         raise _errors.BadInput("bios_uuid can be the BIOS UUID of only one VM. Set it in each entry of children.")
-    result = [_child(entry, params) for entry in entries]
+    identity = identity_report.wanted(params.get("identity"))  # not an option of the preflight
+    result = [_child(entry, params, identity) for entry in entries]
     seen: set[str | None] = set()
     spelled: dict[str, str] = {}
     for child in result:
@@ -97,7 +138,9 @@ def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
     return result
 
 
-def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpec:
+def _child(
+    entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any], identity: identity_report.Wanted | None
+) -> ChildSpec:
     name = entry["name"]
     _inventory.check_name(name)
     if name != name.strip():
@@ -108,27 +151,34 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpe
         given[option] = {**(top[option] or {}), **(entry.get(option) or {})}
     try:
         public = config_params(given["config_params"])
-        secrets = secret_config_params(given["secret_config_params"])
+        secret = secret_config_params(given["secret_config_params"])
         networks = adapters.wanted(given["networks"])
     except _errors.BadInput as error:
         raise _errors.BadInput(f"Child {name}: {error.sentence}") from None
-    both = sorted(set(public) & set(secrets))
+    both = sorted(set(public) & set(secret))
     if both:
         raise _errors.BadInput(
             f"Child {name}: {both[0]} is in both config_params and secret_config_params. Keep it in one of them."
         )
-    _add_host_name(name, public, {*public, *secrets})
+    _add_host_name(name, public, {*public, *secret})
     return ChildSpec(
         name=name,
         config_params=public,
-        secret_config_params=secrets,
+        secret_config_params=secret,
         persistent=bool(given["persistent"]),
         folder=given["folder"],
         datastore=given["datastore"],
         resource_pool=given["resource_pool"],
         networks=networks,
         bios_uuid=_uuid(name, given["bios_uuid"]),
+        identity=identity,
+        entropy=_entropy() if identity is not None and identity.has("random") else None,
     )
+
+
+def _entropy() -> str:
+    """Return 64 random bytes in base64: as much as the kernel's generator takes in at once."""
+    return base64.b64encode(secrets.token_bytes(64)).decode()
 
 
 def _add_host_name(name: str, public: dict[str, str], given: t.Container[str]) -> None:

@@ -25,7 +25,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _printable,
     _tasks,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity, output_mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
+    facts,
+    guestinfo,
+    identity,
+    identity_report,
+    output_mask,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -134,6 +140,11 @@ class Goal:
     network: facts.IPNetwork | None = None
     shown_networks: networks.Shown = field(default_factory=dict)
 
+    @property
+    def has_identity_script(self) -> bool:
+        """Return whether the parent is known to have been quiesced with an identity script."""
+        return guestinfo.identity_script(_extra_config.mapping(self.parent)) is not None
+
 
 _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
 """Params that the user did not set: ours, and those that the ESXi host sets itself."""
@@ -149,6 +160,7 @@ class Child:
     :param seen_on: whether vCenter has shown it as powered on. Before that, "powered off" is outdated, not an event.
     :param changed: whether vCenter has carried out a request, or may still do so.
     :param warnings: warnings for a child that has not failed.
+    :param clash: what another child has, too, although only one may have it, as a clause.
     """
 
     spec: ChildSpec
@@ -171,6 +183,7 @@ class Child:
     warnings: tuple[str, ...] = ()
     secrets_seen: bool = False
     secrets_cleared: bool = False
+    clash: str | None = None
 
     @property
     def name(self) -> str:
@@ -188,7 +201,7 @@ class Child:
     def report(self) -> guestinfo.Report | None:
         """The child's report about its post-clone script, if there is one, with secrets masked."""
         raw = self._raw_report
-        secrets = self.spec.secret_config_params.values()
+        secrets = self.spec.secrets.values()
         return raw._replace(output=output_mask.mask(raw.output, secrets)) if raw is not None else None
 
     @property
@@ -262,37 +275,61 @@ class Child:
         """
         keys = _extra_config.mapping(self.values)
         result = {guestinfo.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
+        if self.forks_again and keys.get(guestinfo.ACCEPTED, "").strip():
+            result[guestinfo.ACCEPTED] = ""  # the new run of the script makes another identity
         has_ended = self.report is not None
         if self.goal.engine.runs_script_at_power_on(self.values, self.spec.persistent, has_ended):
             # A server that does not show config params does not show which of them were secret either.
             given = keys.get(guestinfo.CHILD_SECRETS, "").split() if guestinfo.CHILD_NONCE in keys else self.secret_keys
             lacking = [key for key in given if not keys.get(key, "").strip()]
-            for key, value in self.spec.secret_config_params.items():
+            for key, value in self.spec.secrets.items():
                 result.update({full: value for full in self.goal.engine.param_keys(key) if full in lacking})
         return result
 
     @property
     def note(self) -> dict[str, str]:
-        """The extraConfig keys that preserve a persistent child's report, and clear what its guest could not clear."""
+        """The extraConfig keys that preserve what the child reported, and clear what its guest could not clear."""
         ended = self.report
         if ended is None:
             return {}
-        left = dict.fromkeys(guestinfo.left_by_quiesce(_extra_config.mapping(self.values)), "")
-        return {**left, guestinfo.DONE: f"{self.nonce} {guestinfo.code_text(ended)}"} if self.lacks_note else left
+        keys = dict.fromkeys(guestinfo.left_by_quiesce(_extra_config.mapping(self.values)), "")
+        if self.lacks_note:
+            keys[guestinfo.DONE] = f"{self.nonce} {guestinfo.code_text(ended)}"
+        _is_there, identity, is_accepted = self.own_identity
+        is_new = self.goal.wait_for == "post_clone" and not is_accepted
+        if is_new and identity is not None and self.objection is None:
+            keys[guestinfo.ACCEPTED] = identity.text(t.cast(str, self.nonce))
+        return keys
+
+    @property
+    def own_identity(self) -> identity_report.Seen:
+        """The identity of the child, as accepted earlier or else as its guest reports it, with secrets masked."""
+        seen = guestinfo.identity(_extra_config.mapping(self.values), self.nonce)
+        if seen.report is None or not seen.report.reasons:
+            return seen
+        secrets = self.spec.secrets.values()
+        masked = {item: output_mask.mask(reason, secrets) for item, reason in seen.report.reasons.items()}
+        return seen._replace(report=replace(seen.report, reasons=masked))
+
+    @property
+    def objection(self) -> str | None:
+        """Why the identity of the child does not count as renewed, as a clause."""
+        parents = guestinfo.parents_identity(_extra_config.mapping(self.goal.parent))
+        return self.clash or identity_report.objection(self.spec.identity, self.own_identity, parents)
 
     @property
     def lacks_note(self) -> bool:
-        """Return whether the end of the child's script must be recorded, and is not recorded yet."""
+        """Return whether the end of a persistent child's script must be recorded, and is not recorded yet."""
         noted = _extra_config.mapping(self.values).get(guestinfo.DONE, "").split(" ")[0] == self.nonce
         return self.goal.wait_for == "post_clone" and not self.forks_again and not noted
 
     @property
     def params(self) -> dict[str, str]:
         """All params that the guest can read: the task's and ours."""
-        own = {guestinfo.NONCE_PARAM: t.cast(str, self.nonce)}
-        if self.spec.secret_config_params:
+        own = {guestinfo.NONCE_PARAM: t.cast(str, self.nonce), **self.spec.identity_params}
+        if self.spec.secrets:
             own[guestinfo.SECRETS_PARAM] = " ".join(self.secret_keys)
-        return {**self.spec.params, **own}
+        return {**self.spec.params, **self.spec.secrets, **own}
 
     @property
     def shown_params(self) -> dict[str, str]:
@@ -317,7 +354,7 @@ class Child:
     @property
     def secret_keys(self) -> list[str]:
         """The extraConfig keys that hold secrets."""
-        return [full for key in self.spec.secret_config_params for full in self.goal.engine.param_keys(key)]
+        return [full for key in self.spec.secrets for full in self.goal.engine.param_keys(key)]
 
     @property
     def shows_secrets(self) -> bool:
@@ -491,7 +528,7 @@ def _remedy(child: Child, fault: str) -> str:
 
 def _start_afresh(child: Child) -> Transition:
     """Power the child on after vCenter shows that the old report is gone: a later report is from the new run."""
-    if child.forgotten and guestinfo.POST_CLONE not in child.preparation:
+    if child.forgotten and not {guestinfo.POST_CLONE, guestinfo.ACCEPTED} & set(child.preparation):
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return child, None
 
@@ -578,10 +615,9 @@ def _arrive(child: Child) -> Transition:
             remedy = "Check what writes to it in the guest besides the runner of this collection."
             return _fail(child, _errors.sentence(what, why, remedy) + _left_disconnected(child))
         if ended.exit_code != 0:
-            output = " ".join(ended.output.split())
-            why = f"exit code {ended.exit_code}" + (f", output: {output[-300:]}" if output else "")
-            sentence = _errors.sentence(f"The post-clone script failed in child {child.name}", why)
-            return _fail(child, f"{sentence} {_RETRY}{_left_disconnected(child)}")
+            return _fail(child, f"{_script_failure(child, ended)} {_RETRY}{_left_disconnected(child)}")
+        if child.objection is not None:
+            return _fail(child, identity_failure(child, child.objection) + _left_disconnected(child))
         if child.disconnected and not child.connected:
             return replace(child, step=Step.CONNECTING), Request.CONNECT
         # The script has ended, but what vCenter reports about the guest may still be the parent's.
@@ -594,6 +630,39 @@ def _arrive(child: Child) -> Transition:
                 _with_warning(child, f"Child {child.name} has the address {inherited[0].address} of its parent.")
             )
     return _finish(child)
+
+
+def _script_failure(child: Child, ended: guestinfo.Report) -> str:
+    """Return the sentence about a script that failed after the fork point: the identity script is the first one."""
+    report = child.own_identity.report
+    is_first = report.has_failed if report is not None else child.goal.has_identity_script
+    which = "identity" if is_first else "post-clone"
+    why = f"exit code {ended.exit_code}"
+    if is_first and report is not None:
+        why += f", {child.objection}"
+    output = " ".join(ended.output.split())
+    why += f", output: {output[-300:]}" if output else ""
+    return _errors.sentence(f"The {which} script failed in child {child.name}", why)
+
+
+def identity_failure(child: Child, why: str) -> str:
+    """Return the sentence about a child whose identity does not count as renewed.
+
+    :param why: the reason, as a clause.
+    """
+    remedy = "Correct the cause, remove the child (state=absent) and create it again."
+    if not child.own_identity.is_there and not child.goal.has_identity_script:
+        remedy = "Quiesce the parent with identity_script, remove the child (state=absent) and create it again."
+    return _errors.sentence(f"The identity of child {child.name} was not renewed", why, remedy)
+
+
+def clashing(child: Child, why: str) -> Child:
+    """Return a finished child as a failed one, since it shares with another what only one may have.
+
+    :param why: what it shares and with whom, as a clause.
+    """
+    child = replace(child, clash=why, step=Step.FAILED)
+    return _with_error(child, identity_failure(child, why))
 
 
 def _settled(child: Child) -> Transition:

@@ -97,7 +97,8 @@ def paths(engine: Engine) -> tuple[str, ...]:
 
 def listing_paths(engine: Engine) -> tuple[str, ...]:
     """Return the properties to read from many parents and children: of extraConfig, only the keys that are returned."""
-    keys = (identity.RECORD_KEY, guestinfo.QUIESCED_AT, guestinfo.SCRIPTS)
+    reported = (guestinfo.QUIESCED_AT, guestinfo.SCRIPTS, guestinfo.IDENTITY, guestinfo.ACCEPTED)
+    keys = (identity.RECORD_KEY, *reported)
     return (*(path for path in paths(engine) if path != _extra_config.PATH), *map(_extra_config.path, keys))
 
 

@@ -36,6 +36,7 @@ KEYS = runner.Keys(
     quiesced_at=guestinfo.QUIESCED_AT,
     quiesce=guestinfo.QUIESCE,
     post_clone=guestinfo.POST_CLONE,
+    identity=guestinfo.IDENTITY,
     nonce=guestinfo.CHILD_NONCE,
     secret_keys=guestinfo.CHILD_SECRETS,
     secrets=guestinfo.SECRETS,
@@ -100,7 +101,10 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     if not parent.is_quiesced:
         return False
     recorded = guestinfo.scripts(_extra_config.mapping(parent.values))
-    if job is None or recorded == job.digest():
+    if job is None:
+        return True
+    if recorded == job.digest():
+        _compare_identity(parent, job.identity, warn)
         return True
     if recorded is not None:
         again = "" if parent.engine.registry is None else ", make it a fork parent again"
@@ -112,6 +116,17 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
         )
     warn(f"VM {parent.name} is already at the fork point. It is not known which scripts it was quiesced with.")
     return True
+
+
+def _compare_identity(parent: Parent, identity: runner.Identity | None, warn: t.Callable[[str], None]) -> None:
+    """Warn if the parent was quiesced with another identity script than the task has."""
+    recorded = guestinfo.identity_script(_extra_config.mapping(parent.values))
+    if recorded is None or (identity is not None and recorded == identity.digest()):
+        return
+    what = "another version of the identity script, or with other identity_items or another identity_network"
+    if identity is None:
+        what = "an identity script, which this task does not have"
+    warn(f"VM {parent.name} was quiesced with {what}. Its children use what it was quiesced with.")
 
 
 def obstacle(parent: Parent) -> str | None:
@@ -557,6 +572,7 @@ _WHY = {
     "tools": ("neither {tools} is in the guest", "Install VMware Tools in the guest, or set tools_path."),
     "not_root": ("the guest user is not {superuser}", "{login}"),
     "become": ("the guest user may not use sudo without a password", "Add a NOPASSWD rule, or log in as root."),
+    "prepare": ("the identity script failed before the fork point", "Correct what it reports, then run again."),
     "pre_quiesce": ("the pre-quiesce script failed", "Correct it, then run again."),
     "freeze": ("the guest was not allowed to enter the fork point", "Check that {current}."),
     "script": ("the script ended without reaching the fork point", "It must call {command} and then continue."),

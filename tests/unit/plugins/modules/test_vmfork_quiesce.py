@@ -13,15 +13,16 @@ from ansible_collections.vmfork.vsphere.plugins.modules import vmfork_quiesce
 
 LOGIN = {"guest_username": "root", "guest_password": "a-long-guest-password", "guest_become": "none"}
 OPTIONS = ("pre_quiesce_script", "post_clone_script", "script", "interpreter", "tools_path", "guest_directory")
+IDENTITY = {"identity_script": None, "identity_items": ["auto"], "identity_network": "auto"}
 
 
 def plan(option: str, text: str) -> Any:
-    given = {**dict.fromkeys(OPTIONS), **LOGIN, "guest_transfer_certs": "pinned", "script_delivery": "auto"}
+    given = {**dict.fromkeys(OPTIONS), **LOGIN, **IDENTITY, "guest_transfer_certs": "pinned", "script_delivery": "auto"}
     method = "script" if option == "script" else "scripts"
     return vmfork_quiesce.plan({**given, "method": method, option: text})
 
 
-@pytest.mark.parametrize("option", ["pre_quiesce_script", "post_clone_script", "script"])
+@pytest.mark.parametrize("option", ["pre_quiesce_script", "post_clone_script", "script", "identity_script"])
 @pytest.mark.parametrize(
     "text",
     [

@@ -217,7 +217,7 @@ def function(text: str, name: str) -> str:
 def test_record_of_scripts_and_leftovers_are_treated_as_in_sh() -> None:
     """A runner removes what killed runners left, but not what another runner has announced."""
     ps = ps_runner(post_clone="x")
-    assert "Publish-Value $key_scripts ($digest + ' ' + $nonce)" in function(ps, "Publish-Announcement")
+    assert "Publish-Value $key_scripts $record" in function(ps, "Publish-Announcement")
     assert_in_order(function(ps, "Exit-Early"), "if ((Read-Value $key_scripts).Contains($nonce))", "Clear-Value")
     leftovers = function(ps, "Remove-Leftovers")
     assert_in_order(
