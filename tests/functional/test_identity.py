@@ -12,6 +12,8 @@ import pytest
 from functional.engines import both_engines, vmfork_only
 from functional.vcenter import PRE_QUIESCE, Result, VCenter
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity_report
+
 pytestmark = both_engines
 
 # Reports what the config param "act" says, and notes in the guest how it was called.
@@ -59,7 +61,7 @@ case $(param act) in
   *) report "$nonce" "$items" "$(hex /dev/urandom)" "$(key /dev/urandom)" - ;;
 esac
 """
-EVERYTHING = "clock,random,machine_id,leases,adapters,network,hostname,ssh_host_keys,boot_id,agents,announce"
+EVERYTHING = ",".join(identity_report.ITEMS)
 SCRIPT = TEMPLATE.replace("@ITEMS@", EVERYTHING)
 AFTER = "#!/bin/sh\necho after >>/root/identity-ran\n"
 

@@ -29,11 +29,12 @@ ITEMS = (
     "machine_id",
     "leases",
     "adapters",
-    "network",
     "hostname",
+    "network",
     "ssh_host_keys",
     "boot_id",
     "agents",
+    "services",
     "announce",
 )
 """The items of an identity, in the order in which the script renews them."""
