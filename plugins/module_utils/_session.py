@@ -335,11 +335,17 @@ def _stub(server: Server, budget: Budget) -> t.Any:
     if not budget.may_begin():
         raise _errors.TimedOut(f"The timeout of the task was reached before {server.hostname} could be reached.")
     with reaching(server, min(_connection.CONNECT_TIMEOUT, budget.deadline.seconds)):
-        version = _newest_version(server, connection())
+        first = connection()
+        try:
+            version = _newest_version(server, first)
+        except BaseException:
+            first.close()
+            raise
         stub = _vmomi.SoapStubAdapter(
             host=server.hostname, port=server.port, version=version, poolSize=IDLE_CONNECTIONS
         )
     stub.scheme = connection
+    stub.ReturnConnection(first)  # for the first call, instead of another TLS handshake
     stub.InvokeMethod = functools.partial(_invoke, server, stub.InvokeMethod)
     return stub
 
@@ -362,12 +368,11 @@ def _invoke(server: Server, invoke: t.Callable[..., t.Any], managed: t.Any, meth
 
 
 def _newest_version(server: Server, connection: http.client.HTTPSConnection) -> str:
-    """Return pyVmomi's name of the newest API version that both sides know."""
-    try:
-        connection.request("GET", "/sdk/vimServiceVersions.xml")
-        answer = connection.getresponse()
-        document = answer.read(VERSIONS_LIMIT).decode("utf-8", "replace")
-    finally:
+    """Return pyVmomi's name of the newest API version that both sides know. The connection can be used again."""
+    connection.request("GET", "/sdk/vimServiceVersions.xml")
+    answer = connection.getresponse()
+    document = answer.read(VERSIONS_LIMIT).decode("utf-8", "replace")
+    if not answer.isclosed():  # there is more
         connection.close()
     if answer.status in (502, 503):
         raise _unavailable(server, f"{answer.status} {answer.reason}")

@@ -59,8 +59,8 @@ class SoapServer(ThreadingHTTPServer):
 
     :param acts: method → its actions, one for each call; the last one is repeated. ``silent`` (no answer), ``drip``
         (an endless answer, byte by byte), ``cut`` (the connection is closed before the answer), ``cut body`` (or in the
-        middle of it), ``answer``, or a status such as ``503``. Pages other than that of the versions are named by their
-        paths.
+        middle of it), ``last`` (the connection is closed after the answer, which says so), ``answer``, or a status such
+        as ``503``. Pages other than that of the versions are named by their paths.
     :ivar pages: path → the page that is returned.
     :ivar results: method → the content of its answer.
     :ivar cookie: the cookie that an answer to a login sets.
@@ -78,6 +78,8 @@ class SoapServer(ThreadingHTTPServer):
         self.cookie = COOKIE
         self.calls: list[tuple[str, str]] = []
         """Method and session cookie of each request."""
+        self.connections = 0
+        """How many connections were opened."""
         self.called = threading.Condition()
         self.ended = threading.Event()
         self.socket = tls_context(self.pem).wrap_socket(self.socket, server_side=True)
@@ -110,6 +112,10 @@ class SoapServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: SoapServer
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -151,6 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) + (1_000_000 if act == "drip" else 0)))
         if method in ("Login", "/mob/"):
             self.send_header("Set-Cookie", self.server.cookie)
+        if act == "last":
+            self.send_header("Connection", "close")
         self.end_headers()
         if act == "cut body":
             self.wfile.write(content[:100])

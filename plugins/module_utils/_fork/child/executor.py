@@ -29,7 +29,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, networks, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Request, Step
@@ -544,8 +544,7 @@ class Executor:
         return [vm for vm, name in self._vms.items() if not self._children[name].is_finished]
 
     def _watched(self) -> dict[t.Any, t.Sequence[str]]:
-        paths = (*facts.PATHS, "guest.toolsRunningStatus", *self._parent.engine.paths)
-        return {vim.Task: _tasks.PATHS, vim.VirtualMachine: paths}
+        return {vim.Task: _tasks.PATHS, vim.VirtualMachine: parents.child_paths(self._parent.engine)}
 
 
 def creation(child: Child, placement: Placement) -> CreateRequest:

@@ -67,7 +67,9 @@ def find_existing(
     named = [vm for vm, name in _inventory.plain_names(all_vms).items() if _inventory.folded(name) in spellings]
     candidates = [
         found
-        for found in _inventory.locate(parent.session, named, parents.paths(parent.engine))
+        for found in _inventory.locate(
+            parent.session, named, parents.child_paths(parent.engine), related=_inventory.host()
+        )
         if not _is_elsewhere(found, parent)
     ]
     judged = [(found, identity.judge(parent.values, found.values, shared=shared)) for found in candidates]

@@ -179,7 +179,9 @@ def ensure_present(
         plan.child, plan.seconds = ended.get(plan.spec.name), seconds.get(plan.spec.name, 0.0)
         plan.timeline = timelines.get(plan.spec.name, {})
     results = [plan.result() for plan in plans]
-    _describe(parent, placement, results, warn)
+    nothing_to_do = all(child.is_finished for child, _request in begun)
+    as_found = [plan.existing.found for plan in plans if plan.existing.found is not None]
+    _describe(parent, placement, results, warn, as_found if nothing_to_do else None)
     return Ensured(results, judgement)
 
 
@@ -309,25 +311,40 @@ def refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -
     return existing.foreign_vm(spec.name, existing_vm, "is left unchanged")
 
 
-def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
+def _describe(
+    parent: Parent,
+    placement: Placement,
+    results: t.Sequence[Result],
+    warn: t.Callable[[str], None],
+    as_found: t.Sequence[_inventory.Found] | None,
+) -> None:
     """Add the current properties of the children's VMs, with one call for any number.
 
     If the connection is lost, the children are returned anyway, with what is known about them.
+
+    :param as_found: the VMs if they were read just now; ``None``: read them.
     """
     try:
         with parent.session.clean_up():
-            _read_facts(parent, placement, results, warn)
+            _add_facts(parent, placement, results, warn, _read(parent, results) if as_found is None else as_found)
     except _errors.Error:
         for result in results:
             moid = result.vm._GetMoId() if result.vm is not None else None
             result.facts = {**facts.no_vm(result.name, parent.engine), "moid": moid}
 
 
-def _read_facts(
-    parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]
-) -> None:
+def _read(parent: Parent, results: t.Sequence[Result]) -> list[_inventory.Found]:
     vms = [result.vm for result in results if result.vm is not None]
-    located = _inventory.locate(parent.session, vms, parents.paths(parent.engine), related=_inventory.host())
+    return _inventory.locate(parent.session, vms, parents.listing_paths(parent.engine), related=_inventory.host())
+
+
+def _add_facts(
+    parent: Parent,
+    placement: Placement,
+    results: t.Sequence[Result],
+    warn: t.Callable[[str], None],
+    located: t.Sequence[_inventory.Found],
+) -> None:
     found = {vm.vm: vm for vm in located}
     for result in results:
         now = found.get(result.vm)

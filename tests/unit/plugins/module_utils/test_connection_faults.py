@@ -51,6 +51,16 @@ def test_every_pyvmomi_gets_a_connection(given: tuple[tuple[Any, ...], dict[str,
     assert (connection.host, connection.port) == ("127.0.0.1", fake.server_port)
 
 
+@pytest.mark.parametrize(("act", "connections"), [("answer", 1), ("last", 2)])
+def test_first_connection_is_used_again(act: str, connections: int) -> None:
+    """A new one costs round trips and a key exchange."""
+    with SoapServer(**{VERSIONS: [act]}) as fake:
+        with session(fake):
+            pass
+        assert fake.methods == [VERSIONS, "RetrieveServiceContent", "Login", "Logout"]
+        assert fake.connections == connections
+
+
 # --- a vCenter that is starting ---------------------------------------------------------------------------------------
 
 
