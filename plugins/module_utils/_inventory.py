@@ -214,7 +214,12 @@ def find_vms(
     :raises _errors.Ambiguous: a name matches several VMs.
     """
     if selection.is_scope:
-        return locate(session, _in_scope(session, selection), paths, ["vAppConfig"])
+        scope = _scope(session, selection)
+        if selection.candidates is None:
+            return _placed(
+                *_properties.scan_with_ancestors(session, scope, vim.VirtualMachine, ["name", *paths], ["vAppConfig"])
+            )
+        return locate(session, _among(session, scope, selection.candidates), paths, ["vAppConfig"])
     candidates: dict[str, list[t.Any]] = {}
     have: Names = {}
     if selection.name:
@@ -243,14 +248,11 @@ def find_vms(
     return list(found.values())
 
 
-def _in_scope(session: Session, selection: Selection) -> t.Collection[t.Any]:
-    """Return the VMs of a scope, or the candidates among them."""
-    scope = _scope(session, selection)
-    if selection.candidates is None:
-        return names_below(session, scope)
+def _among(session: Session, scope: t.Any, candidates: t.Collection[str]) -> t.Collection[t.Any]:
+    """Return the VMs of a scope that have one of these names or UUIDs."""
     found = _properties.scan(session, scope, vim.VirtualMachine, ["name", *_UUIDS])
     names = plain_names(found)
-    wanted = set(selection.candidates)
+    wanted = set(candidates)
     uuids = {identity.lower() for identity in wanted}
     return [
         vm
@@ -309,7 +311,14 @@ def locate(
 
     :param related: other objects to read with the same call.
     """
-    values, others = _properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths, related)
+    return _placed(*_properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths, related))
+
+
+def _placed(values: dict[t.Any, _properties.Values], others: dict[t.Any, _properties.Values]) -> list[Found]:
+    """Return VMs with their locations.
+
+    :param others: their ancestors and the objects that were read with them.
+    """
     plain_names(others)
     return [_place(vm, of_vm, others) for vm, of_vm in values.items() if "name" in of_vm]
 

@@ -61,12 +61,17 @@ def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> 
 
 
 def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
-    """Carry out :func:`scan`. The view stays until the session ends, for the next scan: it lists what exists then."""
+    """Carry out :func:`scan`."""
+    return _retrieve(session, [_view_spec(_view_below(session, root, kind))], [_property_spec(kind, paths)])
+
+
+def _view_below(session: Session, root: t.Any, kind: t.Any) -> t.Any:
+    """Return a view that stays until the session ends, for the next scan: it lists what exists then."""
     key = session.logins, root, kind
     if key not in session.views:
         create = session.content.viewManager.CreateContainerView
         session.views[key] = session.call_once(create, container=root, type=[kind], recursive=True)
-    return _retrieve(session, [_view_spec(session.views[key])], [_property_spec(kind, paths)])
+    return session.views[key]
 
 
 Related = t.Mapping[str, tuple[t.Any, t.Sequence[str]]]
@@ -93,6 +98,39 @@ def read_with_ancestors(
     objects = list(objects)
     if not objects:
         return {}, {}
+    found = _retrieve_existing(
+        session,
+        [_collector().ObjectSpec(obj=obj, selectSet=_around(related)) for obj in objects],
+        _paths_around({type(obj) for obj in objects}, paths, vapp_paths, related),
+    )
+    wanted = set(objects)
+    return (
+        {obj: values for obj, values in found.items() if obj in wanted},
+        {obj: values for obj, values in found.items() if obj not in wanted},
+    )
+
+
+def scan_with_ancestors(
+    session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
+) -> tuple[dict[t.Any, Values], dict[t.Any, Values]]:
+    """Return properties as :func:`scan` does, and those of all ancestors as :func:`read_with_ancestors` does.
+
+    The request does not grow with the number of objects.
+    """
+
+    def read_all() -> dict[t.Any, Values]:
+        spec = _view_spec(_view_below(session, root, kind), _around({}))
+        return _retrieve(session, [spec], _paths_around([kind], paths, vapp_paths, {}))
+
+    found = session.ask(read_all)
+    return (
+        {obj: values for obj, values in found.items() if isinstance(obj, kind)},
+        {obj: values for obj, values in found.items() if not isinstance(obj, kind)},
+    )
+
+
+def _around(related: Related) -> list[t.Any]:
+    """Return what to read with an object: its ancestors, and what is related to a VM."""
     collector = _collector()
     upwards = [
         collector.TraversalSpec(
@@ -109,6 +147,13 @@ def read_with_ancestors(
         }.items()
     ]
     aside = [collector.TraversalSpec(name=path, type=vim.VirtualMachine, path=path, skip=False) for path in related]
+    return [*upwards, *aside]
+
+
+def _paths_around(
+    kinds: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str], related: Related
+) -> list[t.Any]:
+    """Return the properties to read of objects of these types, and of what :func:`_around` selects."""
     wanted_paths: dict[t.Any, list[str]] = {
         vim.Folder: ["name", "parent"],
         vim.Datacenter: ["name", "parent"],
@@ -117,19 +162,10 @@ def read_with_ancestors(
     }
     for kind, of_related in related.values():
         wanted_paths.setdefault(kind, []).extend(of_related)
-    for kind in dict.fromkeys(type(obj) for obj in objects):
+    for kind in kinds:
         of_kind = wanted_paths.setdefault(kind, ["name", "parent"])
         of_kind += [*paths, *(["parentVApp"] if issubclass(kind, vim.VirtualMachine) else [])]
-    found = _retrieve_existing(
-        session,
-        [collector.ObjectSpec(obj=obj, selectSet=[*upwards, *aside]) for obj in objects],
-        [_property_spec(kind, of_it) for kind, of_it in wanted_paths.items()],
-    )
-    wanted = set(objects)
-    return (
-        {obj: values for obj, values in found.items() if obj in wanted},
-        {obj: values for obj, values in found.items() if obj not in wanted},
-    )
+    return [_property_spec(kind, of_it) for kind, of_it in wanted_paths.items()]
 
 
 _UPWARDS = ("entity", "vm", "vapp")
@@ -399,9 +435,12 @@ def _property_spec(kind: t.Any, paths: t.Sequence[str]) -> t.Any:
     return _collector().PropertySpec(type=kind, pathSet=list(dict.fromkeys(paths)))
 
 
-def _view_spec(view: t.Any) -> t.Any:
+def _view_spec(view: t.Any, around: t.Sequence[t.Any] = ()) -> t.Any:
+    """Return the objects of a view, and what to read around each of them."""
     # Both types of view list their objects in the property "view".
-    traversal = _collector().TraversalSpec(name="view", type=type(view), path="view", skip=False)
+    traversal = _collector().TraversalSpec(
+        name="view", type=type(view), path="view", skip=False, selectSet=list(around)
+    )
     return _collector().ObjectSpec(obj=view, skip=True, selectSet=[traversal])
 
 
