@@ -209,7 +209,7 @@ def ways_to_fork(case: Case, vcenter: VCenter, is_base: bool, peer_loop: bool) -
         ways.append(Way(page.PLAYBOOK, fork, before=thaw, after=remove))
     peer = {"datacenter": "DC0", "host": "DC0_H0", "datastore": "LocalDS_0", "parent": parent, "count": count}
     if is_base:
-        command = playbook(str(HERE / "peer_async.yml"), **peer)
+        command = playbook(str(HERE / "peer_async.yml"), at_once=page.ASYNC_JOBS, **peer)
         ways.append(Way(page.PEER_ASYNC, command, after=destroy, is_slow=True, peers=True))
     if is_base and peer_loop:
         command = playbook(str(HERE / "peer_loop.yml"), **peer)
