@@ -166,7 +166,7 @@ class Executor:
         """Wait for the next changes and process them."""
         if self._all_finished or self._next_free() is not None:
             return
-        wanted = [*self._tasks, *self._in_the_way, *self._open_vms()]
+        wanted = dict.fromkeys((*self._tasks, *self._in_the_way, *self._open_vms()))
         done = [obj for obj in self._known if obj not in wanted]
         watch.exchange(add=wanted, remove=done)
         for obj in done:

@@ -12,7 +12,10 @@ import math
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses, transitions
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
+
+if t.TYPE_CHECKING:  # Ansible compiles what is imported in every task
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses
 
 
 class State(str, enum.Enum):
