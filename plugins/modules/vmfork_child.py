@@ -335,8 +335,8 @@ options:
       items:
         description:
           - V(auto), or any of V(clock), V(random), V(machine_id), V(leases), V(adapters), V(hostname), V(network),
-            V(ssh_host_keys), V(boot_id), V(agents), V(services) and V(announce). An item that
-            is given here must be in the guest. With V(auto), an item that the guest does not have is left out.
+            V(ssh_host_keys), V(boot_id), V(agents), V(services) and V(announce). An item that is given here must be in
+            the guest. With V(auto), an item that the guest does not have is left out.
         type: list
         elements: str
         default: [auto]

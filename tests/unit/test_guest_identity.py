@@ -1,0 +1,571 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The identity script for Linux guests, in guests laid out like several distributions."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import pathlib
+import re
+import shutil
+import subprocess
+import typing as t
+
+import pytest
+from unit.guest_identity import distributions
+from unit.guest_identity.distributions import CASES, PARENT_ID, STATIC, Case
+from unit.guest_identity.rig import CHILD_MACS, PARENT_MACS, SCRIPT, SHELLS, Guest, Outcome, refusal, run
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS, parse
+
+needs_namespaces = pytest.mark.skipif(refusal() is not None, reason=str(refusal()))
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "root"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.strip().encode()).hexdigest()
+
+
+def renewed(root: pathlib.Path, guest: Guest, **options: str) -> Outcome:
+    """Return a child in which no item failed."""
+    outcome = run(root, guest, **options)
+    assert (outcome.stderr, outcome.codes) == ("", [0] * (1 + guest.renewals)), outcome.stdout
+    return outcome
+
+
+def with_params(guest: Guest, **params: str) -> Guest:
+    guest.params.update({name.replace("__", "."): value for name, value in params.items()})
+    return guest
+
+
+# --- Distributions ----------------------------------------------------------------------------------------------------
+
+
+@needs_namespaces
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.distribution}-{case.stack}")
+def test_child_is_somebody_else(root: pathlib.Path, case: Case, shell: str) -> None:
+    guest = case.guest()
+    guest.params.update(STATIC)
+    outcome = renewed(root, guest, shell=shell)
+    name = guest.names[0]
+    assert outcome.items == {item: "absent" if item in case.absent else "ok" for item in ITEMS}
+    assert set(outcome.reasons) == set(case.absent)
+    assert outcome.addresses(name) == ["192.0.2.11/24", "2001:db8::11/64"]
+    assert outcome.routes() == [
+        f"2001:db8:ffff::/48 via 2001:db8::fe dev {name}",
+        f"203.0.113.0/24 via 192.0.2.254 dev {name}",
+        f"default via 192.0.2.1 dev {name}",
+        f"default via 2001:db8::1 dev {name}",
+    ]
+    assert outcome.mac(name) == CHILD_MACS[0]
+    assert outcome.read("/out/hostname") == outcome.read("/etc/hostname") == "web-01\n"
+    assert "127.0.1.1 web-01.example.com web-01\n" in outcome.read("/etc/hosts")
+    assert "golden" not in outcome.read("/etc/hosts")
+    assert_nothing_is_the_parents(outcome)
+
+
+def assert_nothing_is_the_parents(outcome: Outcome) -> None:
+    """Compare the child with its parent, by their reports and by their files."""
+    parent = outcome.read("/out/parent-report")
+    assert parent.startswith("parent 1 items:- ")
+    old_key = " ".join(outcome.read("/out/parent-etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+    new_key = " ".join(outcome.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+    report = parse(parent, "parent").report
+    assert report
+    assert report.ssh_host_keys == (old_key,)
+    assert outcome.keys == [new_key] != [old_key]
+    if outcome.exists("/etc/machine-id"):
+        machine_id = outcome.read("/etc/machine-id")
+        assert re.fullmatch("[0-9a-f]{32}\n", machine_id)
+        assert outcome.parsed.machine_id == digest(machine_id) != digest(PARENT_ID) == report.machine_id
+    left = [path for path in (outcome.root / "etc").rglob("*") if path.is_file() and names_the_parent(path)]
+    assert left == []
+
+
+def names_the_parent(path: pathlib.Path) -> bool:
+    text = path.read_text().lower()
+    return PARENT_MACS[0] in text or PARENT_ID in text
+
+
+@needs_namespaces
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.distribution}-{case.stack}")
+def test_child_without_an_address_asks_for_a_lease(root: pathlib.Path, case: Case) -> None:
+    """It gets the lease for its own MAC; the parent's had ended with .16."""
+    outcome = renewed(root, with_params(case.guest(), hostname="web-01"))
+    assert outcome.addresses(case.guest().names[0]) == ["198.51.100.32/24"]
+    assert outcome.items["network"] == "ok"
+    assert '"198.51.100.16"' not in outcome.read("/out/parent-addresses")  # removed before the fork point
+
+
+@needs_namespaces
+@pytest.mark.parametrize("case", CASES[::2], ids=lambda case: f"{case.distribution}-{case.stack}")
+def test_renewing_twice_is_fine(root: pathlib.Path, case: Case) -> None:
+    """As after a child was powered off and on, and resumes at the fork point."""
+    guest = case.guest()
+    guest.params.update(STATIC)
+    guest.renewals = 2
+    outcome = renewed(root, guest)
+    assert outcome.addresses(guest.names[0]) == ["192.0.2.11/24", "2001:db8::11/64"]
+    assert outcome.items["network"] == outcome.items["ssh_host_keys"] == outcome.items["boot_id"] == "ok"
+
+
+@needs_namespaces
+def test_leases_of_the_parent_are_removed(root: pathlib.Path) -> None:
+    outcome = renewed(root, distributions.sles_wicked())
+    assert not outcome.exists("/var/lib/wicked/duid.xml")
+    assert not outcome.exists("/var/lib/wicked/lease-ens192-dhcp-ipv4.xml")
+
+
+@needs_namespaces
+def test_managers_stand_still_between_fork_and_renewal(root: pathlib.Path) -> None:
+    """Otherwise each child would ask for the parent's lease again."""
+    outcome = renewed(root, distributions.debian_networkd())
+    stops = [line for line in outcome.read("/out/parent-record").splitlines() if " stop " in line]
+    assert stops == ["systemctl stop systemd-networkd.socket", "systemctl stop systemd-networkd"]
+    modprobe = outcome.record.index("modprobe vmxnet3")
+    starts = [index for index, line in enumerate(outcome.record) if re.search("start systemd-networkd$", line)]
+    assert starts
+    assert min(starts) > modprobe
+
+
+# --- The network ------------------------------------------------------------------------------------------------------
+
+
+def two_adapters(**params: str) -> Guest:
+    guest = distributions.debian_networkd()
+    guest.cables = [True, True]
+    return with_params(guest, **params)
+
+
+@needs_namespaces
+def test_each_adapter_has_its_own_params(root: pathlib.Path) -> None:
+    outcome = renewed(root, two_adapters(ethernet1__ipaddress="192.0.2.40", ethernet1__netmask="255.255.255.128"))
+    assert outcome.addresses("ens192") == ["198.51.100.32/24"]
+    assert outcome.addresses("ens224") == ["192.0.2.40/25"]
+    assert (outcome.mac("ens192"), outcome.mac("ens224")) == tuple(CHILD_MACS)
+
+
+@needs_namespaces
+def test_adapter_that_does_not_exist_is_an_error(root: pathlib.Path) -> None:
+    outcome = run(root, with_params(distributions.debian_networkd(), ethernet1__ipaddress="192.0.2.40"))
+    assert (outcome.codes, outcome.reasons["network"]) == ([0, 90], "there is no adapter 1")
+
+
+@needs_namespaces
+def test_mac_of_the_host_is_checked(root: pathlib.Path) -> None:
+    outcome = run(root, with_params(distributions.debian_networkd(), ethernet0__address="00:50:56:CC:00:30"))
+    assert outcome.items["adapters"] == "failed"
+    assert outcome.reasons["adapters"] == f"ens192 has the MAC {CHILD_MACS[0]} instead of 00:50:56:cc:00:30"
+
+
+@needs_namespaces
+def test_adapter_that_has_its_mac_is_left_alone(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_networkd(), ethernet0__address=CHILD_MACS[0].upper())
+    guest.renewals = 2
+    assert renewed(root, guest).record.count("modprobe -r vmxnet3") == 1
+
+
+@needs_namespaces
+def test_driver_that_stays_is_an_error(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    guest.between = "printf '#!/bin/sh\\n' >/tools/modprobe"
+    outcome = run(root, guest)
+    assert outcome.codes == [0, 90]
+    assert outcome.reasons["adapters"] == "the driver of ens192 did not release it"
+
+
+@needs_namespaces
+def test_without_a_cable_there_is_no_lease(root: pathlib.Path) -> None:
+    """As with Instant Clone's networks with connect: after_post_clone."""
+    guest = distributions.debian_networkd()
+    guest.between = "/usr/bin/sed -i s/up$/down/ /new-hardware"
+    outcome = renewed(root, guest)
+    assert outcome.reasons["network"] == "ens192 has no cable"
+    assert outcome.items["network"] == outcome.items["announce"] == "absent"
+
+
+@needs_namespaces
+@pytest.mark.parametrize("make", [distributions.debian_networkd, distributions.rhel_keyfile], ids=["networkd", "NM"])
+def test_static_address_needs_no_cable(root: pathlib.Path, make: t.Callable[[], Guest]) -> None:
+    guest = with_params(make(), ipaddress="192.0.2.11", gateway="192.0.2.1", dns="192.0.2.53")
+    guest.between = "/usr/bin/sed -i s/up$/down/ /new-hardware"
+    outcome = renewed(root, guest)
+    assert (outcome.items["network"], outcome.addresses()) == ("ok", ["192.0.2.11/24"])
+
+
+@needs_namespaces
+def test_static_address_of_the_parent_is_an_error(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    guest.files["/etc/systemd/network/80-dhcp.network"] = "[Match]\nName=en*\n\n[Network]\nAddress=192.0.2.5/24\n"
+    outcome = run(root, guest)
+    assert outcome.codes == [0, 90]
+    assert outcome.reasons["network"] == (
+        "ens192 has the parent's address 192.0.2.5; set ipaddress, or let the parent use DHCP"
+    )
+
+
+@needs_namespaces
+def test_address_that_does_not_appear_is_an_error(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_networkd(), ipaddress="192.0.2.11")
+    guest.between = "printf '#!/bin/sh\\n' >/managers"
+    outcome = run(root, guest)
+    assert outcome.codes == [0, 90]
+    assert outcome.reasons["network"] == "ens192 does not have the address 192.0.2.11/24"
+
+
+@needs_namespaces
+def test_network_none_touches_no_network(root: pathlib.Path) -> None:
+    """For users whose own script does it."""
+    outcome = renewed(root, with_params(distributions.debian_networkd(), ipaddress="192.0.2.11"), network="none")
+    assert outcome.reasons["network"] == "switched off"
+    assert not outcome.exists("/etc/systemd/network/05-vmfork-ethernet0.network")
+    assert "stop" not in outcome.read("/out/parent-record")
+
+
+@needs_namespaces
+def test_managers_start_again_without_the_item_network(root: pathlib.Path) -> None:
+    outcome = renewed(root, distributions.debian_networkd(), items="leases")
+    assert outcome.items == {"leases": "ok"}
+    assert outcome.exists("/services/active/systemd-networkd")
+
+
+@needs_namespaces
+def test_stack_that_is_named_is_used(root: pathlib.Path) -> None:
+    guest = with_params(distributions.rhel_keyfile(), ipaddress="192.0.2.11", vmfork__network="ip")
+    outcome = renewed(root, guest)
+    assert outcome.addresses() == ["192.0.2.11/24"]
+    assert not outcome.exists("/etc/NetworkManager/system-connections/vmfork-ethernet0.nmconnection")
+
+
+@needs_namespaces
+def test_files_of_an_earlier_generation_go(root: pathlib.Path) -> None:
+    """The parent is a child itself; its own child uses DHCP."""
+    guest = distributions.debian_networkd()
+    guest.files["/etc/systemd/network/05-vmfork-ethernet0.network"] = (
+        f"[Match]\nMACAddress={PARENT_MACS[0]}\n\n[Network]\nAddress=192.0.2.5/24\n"
+    )
+    assert renewed(root, guest).addresses() == ["198.51.100.32/24"]
+
+
+# --- Hostile and odd values -------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "$(touch /pwned)",
+    "`touch /pwned`",
+    "192.0.2.11; touch /pwned",
+    "192.0.2.11\nDNS=6.6.6.6",
+    "/*",
+    "' \"",
+    "-e",
+]
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("ipaddress", value) for value in HOSTILE),
+        *zip(["gateway", "dns", "search", "routes", "netmask"], HOSTILE, strict=False),
+        ("search", "example.com\n[Match]"),
+        ("routes", "192.0.2.0/24 via"),
+        ("ipaddress", "192.0.2.11/33"),
+        ("ipaddress", "192.0.2.256"),
+        ("netmask", "255.0.255.0"),
+    ],
+)
+def test_hostile_network_param_is_refused(root: pathlib.Path, name: str, value: str) -> None:
+    guest = distributions.debian_networkd()
+    guest.params = {"ipaddress": "192.0.2.11", name: value}
+    outcome = run(root, guest, items="hostname,network")
+    assert not outcome.exists("/pwned")
+    assert outcome.codes == [0, 90]
+    assert name in outcome.reasons["network"]
+    assert "6.6.6.6" not in "".join(path.read_text() for path in (root / "etc/systemd/network").iterdir())
+
+
+@needs_namespaces
+@pytest.mark.parametrize("value", [*HOSTILE, "a" * 64, "-web", "web_01", "web..example"])
+def test_hostile_host_name_is_refused(root: pathlib.Path, value: str) -> None:
+    outcome = run(root, with_params(distributions.debian_networkd(), hostname=value), items="hostname")
+    assert (outcome.items, outcome.codes) == ({"hostname": "failed"}, [0, 90])
+    assert (outcome.read("/etc/hostname"), outcome.exists("/pwned")) == ("golden\n", False)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("value", [*HOSTILE[:4], "../../etc", "/", "/etc/../root"])
+def test_hostile_agent_is_refused(root: pathlib.Path, value: str) -> None:
+    guest = with_params(distributions.debian_networkd(), vmfork__agents_remove=value, vmfork__agents_restart=value)
+    outcome = run(root, guest, items="agents")
+    assert (outcome.items, outcome.codes) == ({"agents": "failed"}, [0, 90])
+    assert (outcome.exists("/pwned"), outcome.exists("/etc/machine-id")) == (False, True)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("nonce", ["", "a b", "$(touch /pwned)", "x\ny"])
+def test_odd_nonce_is_not_published(root: pathlib.Path, nonce: str) -> None:
+    outcome = run(root, with_params(distributions.debian_networkd(), vmfork__nonce=nonce), items="hostname")
+    assert outcome.report.startswith("- 1 items:hostname=absent ")
+
+
+@needs_namespaces
+def test_config_params_take_precedence_over_arguments(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_networkd(), vmfork__identity="machine_id, boot_id")
+    assert renewed(root, guest, items="clock").items == {"machine_id": "ok", "boot_id": "ok"}
+
+
+@needs_namespaces
+def test_unknown_item_is_an_error(root: pathlib.Path) -> None:
+    """From another version of the collection. It is no name of a function."""
+    outcome = run(root, distributions.debian_networkd(), items="item,boot_id")
+    assert (outcome.items, outcome.codes) == ({"item": "failed", "boot_id": "ok"}, [0, 90])
+
+
+# --- Broken guests ----------------------------------------------------------------------------------------------------
+
+
+@needs_namespaces
+def test_read_only_etc(root: pathlib.Path) -> None:
+    """What needs /etc fails, the rest is done, and the reasons are published."""
+    guest = distributions.debian_networkd()
+    guest.params.update(STATIC)
+    guest.between = "mount --bind /etc /etc; mount -o remount,bind,ro /etc"
+    outcome = run(root, guest)
+    assert outcome.codes == [0, 90]
+    failed = [item for item, status in outcome.items.items() if status == "failed"]
+    assert failed == ["machine_id", "hostname", "network", "ssh_host_keys"]
+    assert outcome.reasons["machine_id"].startswith("/etc/machine-id cannot be written")
+    assert outcome.items["boot_id"] == outcome.items["adapters"] == "ok"
+    assert outcome.keys == [" ".join(outcome.read("/out/parent-etc/ssh/ssh_host_ed25519_key.pub").split()[:2])]
+    assert outcome.parsed.machine_id == digest(PARENT_ID)
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ({"/etc/machine-id": ""}, "ok"),
+        ({"/etc/machine-id": "uninitialized\n"}, "ok"),
+        ({"/etc/machine-id": "-> ../var/lib/dbus/machine-id", "/var/lib/dbus/machine-id": PARENT_ID}, "ok"),
+        ({"/etc/machine-id": PARENT_ID, "/var/lib/dbus/machine-id": PARENT_ID}, "ok"),
+        ({"/etc/machine-id": PARENT_ID, "/var/lib/dbus/machine-id": "-> /etc/machine-id"}, "ok"),
+        ({"/var/lib/dbus/machine-id": PARENT_ID}, "ok"),
+        ({"/etc/machine-id": "-> nowhere"}, "absent"),
+        ({}, "absent"),
+    ],
+    ids=["empty", "uninitialized", "link", "D-Bus file", "D-Bus link", "D-Bus alone", "dangling", "missing"],
+)
+def test_machine_id(root: pathlib.Path, files: dict[str, str], status: str) -> None:
+    outcome = renewed(root, Guest(files=files), items="machine_id")
+    assert outcome.items == {"machine_id": status}
+    for path, content in files.items():
+        assert (root / path.lstrip("/")).is_symlink() == content.startswith("-> ")
+    if status == "ok":
+        ids = {outcome.read(path).strip() for path in files if not files[path].startswith("-> /")}
+        assert len(ids) == 1
+        assert re.fullmatch("[0-9a-f]{32}", next(iter(ids)))
+        assert outcome.parsed.machine_id == digest(ids.pop())
+
+
+@needs_namespaces
+def test_keys_remain_without_ssh_keygen(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    guest.tools.remove("ssh-keygen")
+    outcome = run(root, guest, items="ssh_host_keys")
+    assert outcome.reasons == {"ssh_host_keys": "no ssh-keygen; the parent's keys remain"}
+    assert (outcome.codes, len(outcome.keys)) == ([0, 90], 1)
+
+
+@needs_namespaces
+def test_keys_of_each_type_and_place(root: pathlib.Path) -> None:
+    """With a host certificate, which is for the parent's key."""
+    guest = distributions.debian_networkd()
+    guest.files["/etc/ssh/sshd_config.d/keys.conf"] = 'hostkey "/etc/ssh/other/key"\n'
+    guest.files["/etc/ssh/ssh_host_ed25519_key-cert.pub"] = "certificate\n"
+    guest.files["/etc/ssh/other"] = "/"
+    generate = "/usr/bin/ssh-keygen -q -N '' -C '' "
+    guest.before += f"{generate} -t ecdsa -f /etc/ssh/other/key; {generate} -t rsa -f /etc/ssh/ssh_host_rsa_key\n"
+    outcome = renewed(root, guest, items="ssh_host_keys")
+    old = {
+        path.read_text().split()[1] for path in (root / "out/parent-etc/ssh").rglob("*.pub") if "cert" not in path.name
+    }
+    assert sorted(key.split()[0] for key in outcome.keys) == ["ecdsa-sha2-nistp256", "ssh-ed25519", "ssh-rsa"]
+    assert not old & {key.split()[1] for key in outcome.keys}
+    assert not outcome.exists("/etc/ssh/ssh_host_ed25519_key-cert.pub")
+    assert (root / "etc/ssh/other/key").stat().st_mode & 0o777 == 0o600
+
+
+@needs_namespaces
+@pytest.mark.parametrize(("item", "service"), [("ssh_host_keys", "ssh"), ("services", "systemd-journald")])
+def test_service_that_does_not_restart_is_an_error(root: pathlib.Path, item: str, service: str) -> None:
+    guest = distributions.debian_networkd()
+    guest.between = f": >/services/broken/{service}"
+    outcome = run(root, guest, items=f"{item},boot_id")
+    assert outcome.reasons == {item: f"{service} did not restart: Job for {service}.service failed."}
+    assert (outcome.items["boot_id"], outcome.codes) == ("ok", [0, 90])
+
+
+@needs_namespaces
+def test_network_manager_that_does_not_start_is_an_error(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    guest.between = ": >/services/broken/systemd-networkd"
+    outcome = run(root, guest, items="leases")
+    assert (outcome.items, outcome.codes) == ({"leases": "ok"}, [0, 90])
+    assert (
+        outcome.stdout == "network: failed: systemd-networkd did not start: Job for systemd-networkd.service failed.\n"
+    )
+
+
+@needs_namespaces
+def test_without_vmware_tools_nothing_is_proven(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    guest.has_tools = False
+    outcome = run(root, guest, items="machine_id")
+    assert outcome.codes == [90, 90]
+    assert outcome.stdout == "report: failed: VMware Tools did not accept the result\n" * 2
+    assert outcome.read("/etc/machine-id") != PARENT_ID + "\n"
+
+
+# --- Clock and random numbers -----------------------------------------------------------------------------------------
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("clock", "rtc", "status", "calls"),
+    [
+        ("1000000000", True, "ok", ["hwclock --hctosys"]),
+        ("1000000000", False, "ok", ["hwclock --hctosys"]),
+        ("", True, "ok", ["hwclock --hctosys"]),
+        ("", False, "absent", ["hwclock --hctosys"]),
+        ("99999999999", True, "failed", ["hwclock --hctosys", "vmfork-set-clock 99999999999"]),
+        ("$(touch /pwned)", False, "absent", ["hwclock --hctosys"]),
+    ],
+)
+def test_clock(root: pathlib.Path, clock: str, rtc: bool, status: str, calls: list[str]) -> None:
+    """The stand-in sets no clock, so a clock that is behind stays so, and that is seen."""
+    guest = with_params(distributions.debian_networkd(), vmfork__clock=clock)
+    guest.rtc = rtc
+    outcome = run(root, guest, items="clock")
+    assert (outcome.items, outcome.record, outcome.exists("/pwned")) == ({"clock": status}, calls, False)
+
+
+ENTROPY = base64.b64encode(bytes(range(64))).decode()
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("tools", "status", "reason"),
+    [
+        (["vmfork-add-entropy"], "ok", None),
+        # In these namespaces, the kernel refuses the real call.
+        (["python3"], "failed", "Operation not permitted"),
+        (["perl"], "failed", "Operation not permitted"),
+        ([], "absent", "neither python3 nor perl"),
+    ],
+    ids=["stand-in", "python3", "perl", "neither"],
+)
+def test_entropy(root: pathlib.Path, tools: list[str], status: str, reason: str | None) -> None:
+    if any(not shutil.which(tool) for tool in tools if tool != "vmfork-add-entropy"):
+        pytest.skip(f"{tools[0]} is not installed")
+    outcome = run(root, Guest(tools=tools, params={"vmfork.entropy": ENTROPY}), items="random")
+    assert outcome.items == {"random": status}
+    assert reason is None or reason in outcome.reasons["random"]
+    assert ENTROPY not in outcome.stdout + outcome.stderr + outcome.report + "".join(outcome.record)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("program", ["python3", "perl"])
+def test_entropy_calls_of_the_kernel(tmp_path: pathlib.Path, program: str) -> None:
+    """Both programs credit 512 bits, and reseed; a kernel that cannot reseed is reported as such."""
+    strace = shutil.which("strace")
+    if not strace or not shutil.which(program):
+        pytest.skip("strace or the program is not installed")
+    text = SCRIPT.read_text()
+    source = re.search(f"^ENTROPY_{'PYTHON' if program == 'python3' else 'PERL'}='(.*?)'$", text, re.S | re.M)
+    assert source
+    trace = tmp_path / "trace"
+    command = [strace, "-o", str(trace), "-e", "trace=ioctl", "-e", "inject=ioctl:retval=0", program]
+    command += ["-c" if program == "python3" else "-e", source[1]]
+    subprocess.run(["unshare", "--user", "--map-root-user", *command], input=ENTROPY, text=True, check=True)
+    assert "RNDADDENTROPY, {entropy_count=512, buf_size=64" in trace.read_text()
+
+
+# --- Agents -----------------------------------------------------------------------------------------------------------
+
+
+@needs_namespaces
+def test_agents_of_the_user(root: pathlib.Path) -> None:
+    guest = with_params(
+        distributions.debian_networkd(), vmfork__agents_remove="/opt/edr/id* /opt/gone", vmfork__agents_restart="edr@1"
+    )
+    guest.files |= {"/opt/edr/id-1": "1", "/opt/edr/id 2": "2", "/opt/edr/config": "kept"}
+    guest.enabled = ["edr@1"]
+    outcome = renewed(root, guest, items="agents")
+    assert [path.name for path in (root / "opt/edr").iterdir()] == ["config"]
+    assert outcome.record[-2:] == ["systemctl restart edr@1", "systemctl -q is-active edr@1"]
+
+
+@needs_namespaces
+def test_known_agents(root: pathlib.Path) -> None:
+    guest = distributions.rhel_keyfile()
+    guest.tools.append("iscsi-iname")
+    guest.files |= {
+        "/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.1994-05.com.redhat:golden\n",
+        "/etc/nvme/hostnqn": "nqn.2014-08.org.nvmexpress:uuid:golden\n",
+        "/etc/nvme/hostid": "golden\n",
+        "/etc/salt/minion_id": "golden\n",
+        "/etc/salt/minion": "master: salt\n",
+    }
+    outcome = renewed(root, guest, items="agents")
+    assert "golden" not in outcome.read("/etc/iscsi/initiatorname.iscsi") + outcome.read("/etc/nvme/hostid")
+    assert outcome.read("/etc/nvme/hostnqn").strip().endswith(outcome.read("/etc/nvme/hostid").strip())
+    assert (outcome.exists("/etc/salt/minion_id"), outcome.exists("/etc/salt/minion")) == (False, True)
+    assert "systemctl restart rhsmcertd" in outcome.record
+    assert not outcome.exists("/etc/pki/consumer/cert.pem")
+
+
+# --- The text of the script -------------------------------------------------------------------------------------------
+
+
+def test_script_is_short() -> None:
+    lines = SCRIPT.read_text().splitlines()
+    assert len([line for line in lines if line]) < 900
+    assert max(map(len, lines)) <= 120
+    starts: dict[str, int] = {}
+    for number, line in enumerate(lines):
+        if found := re.match(r"(\w+)\(\) \{", line):
+            starts[found[1]] = number
+            if line.endswith("}"):
+                continue
+            end = next(index for index in range(number, len(lines)) if lines[index] == "}")
+            assert end - number < 40, found[1]
+    assert len(starts) > 50
+
+
+def test_script_fits_into_guestinfo() -> None:
+    assert len(base64.b64encode(gzip.compress(SCRIPT.read_bytes()))) < 30_000
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_has_no_remark() -> None:
+    ended = subprocess.run(["shellcheck", "-s", "sh", SCRIPT], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == ("", 0)
+
+
+def test_items_are_those_of_the_modules() -> None:
+    assert f"ITEMS='{' '.join(ITEMS)}'\n" in SCRIPT.read_text()
+
+
+@pytest.mark.parametrize("arguments", [[], ["begin"], ["prepare", "auto", "dhcp"]])
+def test_wrong_arguments(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        ["sh", str(SCRIPT), *arguments], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert "prepare" in ended.stdout or "NETWORK must be" in ended.stdout
