@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,3 +168,18 @@ def test_check_mode_fails_what_the_run_would_fail(quiesced: VCenter) -> None:
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name=["web-01"], check=True)
     assert "LocalDS_0" in refusal.msg
     assert refusal["preflight"]["room"] == 0
+
+
+def test_check_mode_fails_the_children_of_the_full_datastore(quiesced: VCenter, tmp_path: Path) -> None:
+    """They need not be the last ones of the task."""
+    quiesced.govc("datastore.create", "-type", "local", "-name", "LocalDS_1", "-path", str(tmp_path), "DC0_H0")
+    quiesced.control("PATCH", "datastores/LocalDS_0", {"free_space": 100 << 20})
+    given = [{"name": "web-01", "datastore": "LocalDS_0"}, {"name": "web-02", "datastore": "LocalDS_1"}]
+    for check_mode in (True, False):
+        refusal = quiesced.fails(
+            "vmfork_child", parent_name=quiesced.parent, children=given, wait_for="created", check=check_mode
+        )
+        assert {child["name"]: child["state"] for child in refusal["children"]} == {
+            "web-01": "failed",
+            "web-02": "created",
+        }

@@ -55,3 +55,14 @@ def test_networks(given: Any) -> None:
 @pytest.mark.parametrize("given", [[CHILD], json.dumps([CHILD])])
 def test_networks_of_a_child(given: Any) -> None:
     assert option("__vmfork_children", vmfork_children=given) == [CHILD]
+
+
+@pytest.mark.parametrize("given", ["", None, True, "true", "Yes", "on", "1", 1])
+def test_preflight_is_made(given: Any) -> None:
+    """An unanswered question of a survey leaves the default."""
+    assert option("__vmfork_preflight", vmfork_preflight=given) is True
+
+
+@pytest.mark.parametrize("given", [False, "false", "No", "off", "0", 0])
+def test_preflight_is_skipped(given: Any) -> None:
+    assert option("__vmfork_preflight", vmfork_preflight=given) is False

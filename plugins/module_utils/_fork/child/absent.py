@@ -194,6 +194,8 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
             result.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
             if vm in powered_off:
                 result.facts["power_state"] = "poweredOff"
+        elif vm in batch.detached:
+            result.changed = False
         elif not order.check_mode and vm not in batch.changed:
             _describe_gone(parent, result, order)
 
@@ -268,6 +270,7 @@ class _Batch:
     :ivar losses: VM → what would be lost with it.
     :ivar begun: the VMs for which a request was sent, or may have been.
     :ivar changed: the VMs that were changed.
+    :ivar detached: the VMs that another task detached in the meantime.
     """
 
     def __init__(
@@ -282,6 +285,7 @@ class _Batch:
         self.losses: dict[t.Any, losses.Losses] = {}
         self.begun: set[t.Any] = set()
         self.changed: set[t.Any] = set()
+        self.detached: set[t.Any] = set()
         self._warned: set[str] = set()
 
     def check_again(self, errors: Errors) -> dict[t.Any, _properties.Values]:
@@ -330,6 +334,9 @@ class _Batch:
         for vm, values in now.items():
             verdict = identity.judge(of_parent, values, shared=shared)
             child = self.made.get(vm)
+            if not self.order.is_removal and _is_detached(verdict, values, of_parent):
+                self.detached.add(vm)
+                continue
             if not (verdict.is_child or (child is not None and _is_made_by_us(verdict, child, values, shared))):
                 errors[vm] = _errors.Refused(
                     f"VM {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: {verdict.why}. Check the VM in "
@@ -422,6 +429,12 @@ class _Batch:
             elif temporary:
                 result[vm] = f"a backup seems to be running on it (snapshot {temporary[0]})"
         return result
+
+
+def _is_detached(verdict: identity.Verdict, values: _properties.Values, of_parent: _properties.Values) -> bool:
+    """Return whether a VM that was a child has no record any more."""
+    is_recorded = identity.record_of(values) is not None
+    return not is_recorded and not identity.is_half_made(verdict, values, of_parent)
 
 
 def _is_made_by_us(

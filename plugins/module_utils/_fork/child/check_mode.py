@@ -65,7 +65,7 @@ def predict(
     for remark in answers.warned if is_ready else [error.sentence for error in answers.refused.values()]:
         warn(remark)
     if judgement is not None:
-        refused.update(_without_room(judgement, [child for child in created if child.name not in refused]))
+        refused.update(_without_room(judgement, [child.name for child in created if child.name not in refused]))
         for check in judgement.checks:
             if check.status == preflight.WARN and check.id in POSSIBLE:
                 warn(judgement.sentence(check))
@@ -103,14 +103,17 @@ def with_answers(
 NO_CHECK = "vCenter has no check of its own for this kind of fork"
 
 
-def _without_room(judgement: preflight.Judgement, created: t.Sequence[transitions.Child]) -> dict[str, _errors.Error]:
-    """Return an error for each child that the run could not create, since there is no room for it."""
+def _without_room(judgement: preflight.Judgement, created: t.Sequence[str]) -> dict[str, _errors.Error]:
+    """Return an error for each child that the run could not create, since there is no room for it.
+
+    :param created: names of the children that nothing else prevents.
+    """
     result: dict[str, _errors.Error] = {}
     for check in judgement.checks:
         if check.status == preflight.BLOCK and check.id in CERTAIN:
-            for child in created[check.limit or 0 :]:
-                what = f"{Request.CREATE.value} {child.name}"
-                result.setdefault(child.name, _errors.OperationFailed(_errors.sentence(what, check.text)))
+            for name in check.refused(created):
+                what = f"{Request.CREATE.value} {name}"
+                result.setdefault(name, _errors.OperationFailed(_errors.sentence(what, check.text)))
     return result
 
 

@@ -94,26 +94,26 @@ class Host:
 class Pool(t.NamedTuple):
     """A resource pool for children.
 
-    :param children: how many of the children are created in it.
+    :param children: names of the children to create in it, in this order.
     :param unreserved: bytes of memory that can still be reserved.
     """
 
     name: str
-    children: int
+    children: tuple[str, ...]
     unreserved: int | None
 
 
 class Datastore(t.NamedTuple):
     """A datastore for children.
 
-    :param children: how many of the children are created on it.
+    :param children: names of the children to create on it, in this order.
     :param kind: ``summary.type``, such as ``VMFS`` or ``vsan``.
     :param free: in bytes.
     :param is_usable: whether the host can access it, and it is not in maintenance mode.
     """
 
     name: str
-    children: int
+    children: tuple[str, ...]
     free: int | None
     is_usable: bool | None
     kind: str | None = None
@@ -198,6 +198,7 @@ class Check(t.NamedTuple):
     :param text: a clause without a period.
     :param value: the measured value, if it is one number; sizes in bytes.
     :param limit: how many children the check allows; ``None``: it does not limit their number, or that is not known.
+    :param excess: names of the children for which a place has no room; ``None``: it does not depend on a place.
     """
 
     id: str
@@ -205,10 +206,17 @@ class Check(t.NamedTuple):
     text: str
     value: int | None = None
     limit: int | None = None
+    excess: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
         """Return the check as a return value."""
-        return {**self._asdict(), "source": SOURCES[self.id]}
+        result = {**self._asdict(), "source": SOURCES[self.id]}
+        del result["excess"]
+        return result
+
+    def refused(self, created: t.Sequence[str]) -> t.Collection[str]:
+        """Return those of the children that cannot be created because of this check."""
+        return created[self.limit or 0 :] if self.excess is None else self.excess
 
 
 @dataclass(frozen=True)
@@ -367,14 +375,19 @@ def _host(facts: Facts) -> Check:
     return Check("host", OK, f"{host.name} is connected and not in maintenance mode")
 
 
-def _shared(places: t.Iterable[tuple[int, int | None]]) -> int | None:
-    """Return how many children several places can hold, each with its children and its own limit; ``None``: any."""
-    limits = list(places)
-    if all(limit is None for _children, limit in limits):
-        return None
+Place = t.TypeVar("Place", Pool, Datastore)
+
+
+def _shared(limits: t.Sequence[tuple[Place, int]]) -> int:
+    """Return how many children several places can hold, each with its own limit."""
     if len(limits) == 1:
         return limits[0][1]
-    return sum(children if limit is None else min(children, limit) for children, limit in limits)
+    return sum(min(len(place.children), limit) for place, limit in limits)
+
+
+def _excess(limits: t.Sequence[tuple[Place, int]]) -> tuple[str, ...]:
+    """Return the children that exceed the limits of their places."""
+    return tuple(name for place, limit in limits for name in place.children[limit:])
 
 
 def _memory_reservation(facts: Facts) -> Check:
@@ -390,21 +403,18 @@ def _memory_reservation(facts: Facts) -> Check:
             f"each child reserves {size(facts.reserved)}; what its resource pool can reserve is not visible",
         )
     limits = [(pool, max(pool.unreserved or 0, 0) // facts.reserved) for pool in facts.pools]
-    limit = _shared((pool.children, can) for pool, can in limits)
+    limit = _shared(limits)
     narrow = _narrowest(limits)
     text = (
         f"{size(narrow.unreserved or 0)} of memory can be reserved in resource pool {narrow.name}, "
         f"{size(facts.reserved)} a child"
     )
-    return Check(name, _status(limit, facts.count, BLOCK), text, narrow.unreserved, limit)
-
-
-Place = t.TypeVar("Place", Pool, Datastore)
+    return Check(name, _status(limit, facts.count, BLOCK), text, narrow.unreserved, limit, _excess(limits))
 
 
 def _narrowest(limits: t.Sequence[tuple[Place, int]]) -> Place:
     """Return the place that lacks the most, or else has the least left."""
-    return min(limits, key=lambda pair: pair[1] - pair[0].children)[0]
+    return min(limits, key=lambda pair: pair[1] - len(pair[0].children))[0]
 
 
 def _status(limit: int | None, count: int, short: str) -> str:
@@ -433,9 +443,10 @@ def _datastore(facts: Facts) -> Check:
         return Check("datastore", UNKNOWN, "the datastores of the children are not visible to the user")
     lost = [store for store in stores if store.is_usable is False]
     if lost:
-        rest = sum(store.children for store in stores if store.is_usable is not False)
+        rest = sum(len(store.children) for store in stores if store.is_usable is not False)
         names = ", ".join(store.name for store in lost)
-        return Check("datastore", BLOCK, f"the ESXi host cannot use datastore {names}", limit=rest)
+        excess = tuple(name for store in lost for name in store.children)
+        return Check("datastore", BLOCK, f"the ESXi host cannot use datastore {names}", limit=rest, excess=excess)
     need = facts.swap_size
     if need is None or any(store.free is None or store.is_usable is None for store in stores):
         return Check(
@@ -447,12 +458,12 @@ def _datastore(facts: Facts) -> Check:
         return Check(
             "datastore", UNKNOWN, "swap files may be on another datastore than their VM, whose space is not checked"
         )
-    limits = [(store, (store.free or 0) // need if need else store.children) for store in stores]
+    limits = [(store, (store.free or 0) // need if need else len(store.children)) for store in stores]
     narrow = _narrowest(limits)
-    limit = _shared((store.children, can) for store, can in limits) if need else None
+    limit = _shared(limits) if need else None
     text = f"{size(narrow.free or 0)} free on datastore {narrow.name}, {size(need)} a child for its swap file"
     short = WARN if narrow.kind in SPARSE else BLOCK
-    return Check("datastore", _status(limit, facts.count, short), text, narrow.free, limit)
+    return Check("datastore", _status(limit, facts.count, short), text, narrow.free, limit, _excess(limits))
 
 
 def _datastore_growth(facts: Facts) -> Check:
@@ -462,7 +473,7 @@ def _datastore_growth(facts: Facts) -> Check:
             name, UNKNOWN, "the free space of the datastores, or the size of the disks, is not visible to the user"
         )
     limits = [
-        (store, (store.free or 0) // facts.disk_size if facts.disk_size else store.children)
+        (store, (store.free or 0) // facts.disk_size if facts.disk_size else len(store.children))
         for store in facts.datastores
     ]
     narrow = _narrowest(limits)
@@ -470,7 +481,7 @@ def _datastore_growth(facts: Facts) -> Check:
         f"the disks of each child on datastore {narrow.name} can grow to {size(facts.disk_size)}; "
         f"{size(narrow.free or 0)} are free"
     )
-    full = any(can < store.children for store, can in limits)
+    full = any(can < len(store.children) for store, can in limits)
     return Check(name, WARN if full else OK, text, narrow.free)
 
 

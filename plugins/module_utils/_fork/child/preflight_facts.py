@@ -8,7 +8,6 @@ Private to the collection. Costs two calls for any number of children, besides w
 from __future__ import annotations
 
 import typing as t
-from collections import Counter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _inventory, _power, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
@@ -112,8 +111,8 @@ def read(parent: Parent, placement: Placement, known: Known) -> preflight.Facts:
         reserved=_reserved(allocation, of_vm.get("config.initialMemoryOverhead")),
         swap_size=_swap_size(memory, allocation),
         disk_size=_disk_size(values),
-        pools=tuple(_pool(found.get(pool, {}), count) for pool, count in of_pools.items()) or None,
-        datastores=tuple(_datastore(stores.get(store, {}), count, host) for store, count in of_datastores.items())
+        pools=tuple(_pool(found.get(pool, {}), names) for pool, names in of_pools.items()) or None,
+        datastores=tuple(_datastore(stores.get(store, {}), names, host) for store, names in of_datastores.items())
         or None,
         swap_elsewhere=_swap_elsewhere(of_vm.get("config.swapPlacement"), config),
         cluster=_cluster(parent.vm, compute, more.get(compute, {}).get("name"), config),
@@ -127,9 +126,14 @@ def read(parent: Parent, placement: Placement, known: Known) -> preflight.Facts:
     )
 
 
-def _shares(placement: Placement, specs: t.Sequence[ChildSpec], kind: str) -> Counter[t.Any]:
-    """Return each place of a kind with the number of children in it."""
-    return Counter(place for place in (placement.location(spec).get(kind) for spec in specs) if place is not None)
+def _shares(placement: Placement, specs: t.Sequence[ChildSpec], kind: str) -> dict[t.Any, tuple[str, ...]]:
+    """Return each place of a kind with the names of the children to create in it."""
+    result: dict[t.Any, tuple[str, ...]] = {}
+    for spec in specs:
+        place = placement.location(spec).get(kind)
+        if place is not None:
+            result[place] = (*result.get(place, ()), spec.name)
+    return result
 
 
 def _has_tools(status: str | None) -> bool | None:
@@ -150,12 +154,12 @@ def _host(name: str | None, values: _properties.Values) -> preflight.Host | None
     )
 
 
-def _pool(values: _properties.Values, children: int) -> preflight.Pool:
+def _pool(values: _properties.Values, children: tuple[str, ...]) -> preflight.Pool:
     usage = values.get("runtime.memory")
     return preflight.Pool(_name(values, "that the user cannot see"), children, getattr(usage, "unreservedForVm", None))
 
 
-def _datastore(values: _properties.Values, children: int, host: t.Any) -> preflight.Datastore:
+def _datastore(values: _properties.Values, children: tuple[str, ...], host: t.Any) -> preflight.Datastore:
     return preflight.Datastore(
         _name(values, "that the user cannot see"),
         children,

@@ -584,6 +584,35 @@ def test_lost_answer_to_detaching(bed: Bed) -> None:
     assert identity.RECORD_KEY not in bed.vcenter.keys(vm)
 
 
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_child_that_another_task_detaches_first(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    vms = {name: bed.child(name) for name in ("ours", "theirs")}
+    judge = absent._Batch._judge
+
+    def late(*given: Any) -> Any:
+        bed.vcenter.set_keys(vms["theirs"], **{identity.RECORD_KEY: ""})
+        return judge(*given)
+
+    monkeypatch.setattr(absent._Batch, "_judge", late)
+    results = detach(bed, *vms, check_mode=check_mode)
+    assert outcome(results) == [("ours", "detached", True), ("theirs", "detached", False)]
+    assert results[1].facts["moid"] == vms["theirs"]._GetMoId()
+
+
+def test_child_that_another_task_detaches_while_it_is_busy(bed: Bed) -> None:
+    """vCenter refuses the request of this task, since the other one is being carried out."""
+    vm = bed.child("web")
+
+    def reconfigure(_vm: Any, **_given: Any) -> None:
+        bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: ""})
+        raise vim.fault.TaskInProgress(task=vim.Task("task-1"))
+
+    bed.vcenter.effects["ReconfigVM_Task"] = reconfigure
+    assert outcome(detach(bed, "web")) == [("web", "detached", False)]
+
+
 # --- own data, and detaching ------------------------------------------------------------------------------------------
 
 

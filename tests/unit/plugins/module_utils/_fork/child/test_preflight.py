@@ -30,6 +30,12 @@ GIB = 1 << 30
 HOST = Host("esx-1", "connected", False, False, memory=256 * GIB, memory_used=100 * GIB)
 CLUSTER = Cluster("c1", None, False, False)
 
+
+def named(count: int, prefix: str = "web") -> tuple[str, ...]:
+    """Return the names of children in one place."""
+    return tuple(f"{prefix}-{number}" for number in range(1, count + 1))
+
+
 GOOD = Facts(
     parent="golden",
     engine="instant_clone",
@@ -45,8 +51,8 @@ GOOD = Facts(
     reserved=0,
     swap_size=4 * GIB,
     disk_size=10 * GIB,
-    pools=(Pool("Resources", 32, 64 * GIB),),
-    datastores=(Datastore("ds1", 32, 1024 * GIB, True, "VMFS"),),
+    pools=(Pool("Resources", named(32), 64 * GIB),),
+    datastores=(Datastore("ds1", named(32), 1024 * GIB, True, "VMFS"),),
     swap_elsewhere=False,
     cluster=False,
     without_port=(),
@@ -131,13 +137,13 @@ def devices(*kinds: str) -> dict[str, Any]:
         ("memory_reservation", {"reserved": 4 * GIB}, BLOCK, 16, "in resource pool Resources, 4 GiB a child"),
         (
             "memory_reservation",
-            {"reserved": 4 * GIB, "pools": (Pool("big", 2, 64 * GIB), Pool("small", 30, 40 * GIB))},
+            {"reserved": 4 * GIB, "pools": (Pool("big", named(2), 64 * GIB), Pool("small", named(30), 40 * GIB))},
             BLOCK,
             12,
             "40 GiB of memory can be reserved in resource pool small",
         ),
         ("memory_reservation", {"reserved": 1, "pools": None}, UNKNOWN, None, "not visible"),
-        ("memory_reservation", {"reserved": 1, "pools": (Pool("a", 32, None),)}, UNKNOWN, None, "not visible"),
+        ("memory_reservation", {"reserved": 1, "pools": (Pool("a", named(32), None),)}, UNKNOWN, None, "not visible"),
         ("memory_reservation", {"reserved": None}, UNKNOWN, None, "not visible"),
         ("memory", {}, OK, 39, "156 GiB of memory free on esx-1, 4 GiB a child"),
         ("memory", host(memory_used=168 * GIB), WARN, 22, "88 GiB of memory free on esx-1, 4 GiB a child"),
@@ -147,27 +153,27 @@ def devices(*kinds: str) -> dict[str, Any]:
         ("memory", {"host": None}, UNKNOWN, None, "not visible"),
         ("memory", {"memory": None}, UNKNOWN, None, "not visible"),
         ("datastore", {}, OK, 256, "1 TiB free on datastore ds1, 4 GiB a child for its swap file"),
-        ("datastore", stores(Datastore("ds1", 32, 20 * GIB, True, "VMFS")), BLOCK, 5, "20 GiB free on datastore ds1"),
-        ("datastore", stores(Datastore("ds1", 32, 20 * GIB, True, "vsan")), WARN, 5, "20 GiB free"),
-        ("datastore", stores(Datastore("ds1", 32, 20 * GIB, True, "NFS41")), WARN, 5, "20 GiB free"),
+        ("datastore", stores(Datastore("ds1", named(32), 20 * GIB, True, "VMFS")), BLOCK, 5, "20 GiB free on datastore ds1"),
+        ("datastore", stores(Datastore("ds1", named(32), 20 * GIB, True, "vsan")), WARN, 5, "20 GiB free"),
+        ("datastore", stores(Datastore("ds1", named(32), 20 * GIB, True, "NFS41")), WARN, 5, "20 GiB free"),
         ("datastore", {"swap_size": 0}, OK, None, "0 bytes a child"),
         ("datastore", {"swap_size": None}, UNKNOWN, None, "not visible"),
         (
             "datastore",
-            stores(Datastore("a", 2, 900 * GIB, True, "VMFS"), Datastore("b", 30, 40 * GIB, True, "VMFS")),
+            stores(Datastore("a", named(2), 900 * GIB, True, "VMFS"), Datastore("b", named(30), 40 * GIB, True, "VMFS")),
             BLOCK,
             12,
             "40 GiB free on datastore b",
         ),
         (
             "datastore",
-            stores(Datastore("a", 2, 900 * GIB, True), Datastore("b", 30, 900 * GIB, False)),
+            stores(Datastore("a", named(2), 900 * GIB, True), Datastore("b", named(30), 900 * GIB, False)),
             BLOCK,
             2,
             "cannot use datastore b",
         ),
-        ("datastore", stores(Datastore("ds1", 32, None, True)), UNKNOWN, None, "not visible"),
-        ("datastore", stores(Datastore("ds1", 32, GIB, None)), UNKNOWN, None, "not visible"),
+        ("datastore", stores(Datastore("ds1", named(32), None, True)), UNKNOWN, None, "not visible"),
+        ("datastore", stores(Datastore("ds1", named(32), GIB, None)), UNKNOWN, None, "not visible"),
         ("datastore", {"datastores": None}, UNKNOWN, None, "not visible"),
         ("datastore", {"swap_elsewhere": True}, UNKNOWN, None, "another datastore"),
         ("datastore", {"swap_elsewhere": None}, UNKNOWN, None, "another datastore"),
@@ -175,7 +181,7 @@ def devices(*kinds: str) -> dict[str, Any]:
         ("datastore_growth", {"disk_size": 40 * GIB}, WARN, None, "can grow to 40 GiB; 1 TiB are free"),
         ("datastore_growth", {"disk_size": 0}, OK, None, "can grow to 0 bytes"),
         ("datastore_growth", {"disk_size": None}, UNKNOWN, None, "not visible"),
-        ("datastore_growth", stores(Datastore("ds1", 32, None, True)), UNKNOWN, None, "not visible"),
+        ("datastore_growth", stores(Datastore("ds1", named(32), None, True)), UNKNOWN, None, "not visible"),
         ("datastore_growth", {"datastores": None}, UNKNOWN, None, "not visible"),
         ("ports", {}, OK, None, "no network lacks free ports"),
         ("ports", {"without_port": ("Could not create child b: full.",)}, BLOCK, 31, "Could not create child b: full"),
@@ -240,9 +246,29 @@ def test_sentence_of_the_issue() -> None:
     assert result["text"] == "Room for 22 of 32 children: 88 GiB of memory free on esx-1, 4 GiB a child."
 
 
+FIRST, OTHERS = named(10), named(22, "other")
+"""Children in two places."""
+
+
+@pytest.mark.parametrize(
+    ("known", "refused"),
+    [
+        ({"reserved": 8 * GIB, "pools": (Pool("a", FIRST, 64 * GIB), Pool("b", OTHERS, 999 * GIB))}, FIRST[8:]),
+        (stores(Datastore("a", FIRST, 32 * GIB, True), Datastore("b", OTHERS, 999 * GIB, True)), FIRST[8:]),
+        (stores(Datastore("a", FIRST, 999 * GIB, False), Datastore("b", OTHERS, 999 * GIB, True)), FIRST),
+    ],
+    ids=["full pool", "full datastore", "lost datastore"],
+)
+def test_children_of_the_full_place_are_refused(known: dict[str, Any], refused: tuple[str, ...]) -> None:
+    """They are not the last ones of the task, which are in another place."""
+    (check,) = (check for check in preflight.judge(replace(GOOD, **known)).checks if check.status == BLOCK)
+    assert check.refused([*FIRST, *OTHERS]) == refused
+    assert "excess" not in check.as_dict()
+
+
 def test_what_blocks_is_named_before_what_warns() -> None:
     """Both allow as many children."""
-    few = {**host(memory_used=236 * GIB), **stores(Datastore("ds1", 32, 20 * GIB, True, "VMFS"))}
+    few = {**host(memory_used=236 * GIB), **stores(Datastore("ds1", named(32), 20 * GIB, True, "VMFS"))}
     assert preflight.judge(replace(GOOD, **few)).as_dict()["limited_by"] == "datastore"
 
 
@@ -283,7 +309,7 @@ def any_facts(draw: st.DrawFn) -> Facts:
     first = draw(st.integers(0, count))
 
     def split(make: Any) -> Any:
-        return tuple(make(part) for part in (first, count - first) if part)
+        return tuple(make(named(part)) for part in (first, count - first) if part)
 
     return Facts(
         parent="golden",
