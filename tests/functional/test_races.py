@@ -22,9 +22,10 @@ def twice(vcenter: VCenter, method: str, **arguments: object) -> list[Result]:
     vcenter.fault(method=method, at="call", gather=2)
     given = {"parent_name": vcenter.parent, "children": [{"name": name} for name in NAMES], **arguments}
     with ThreadPoolExecutor() as both:
-        return [
-            future.result() for future in [both.submit(vcenter.run, "vmfork_child", **given) for _number in range(2)]
-        ]
+        started = [both.submit(vcenter.run, "vmfork_child", **given) for _number in range(2)]
+        results = [future.result() for future in started]
+    assert vcenter.control("GET", "faults")[-1]["fired"] == 2  # they did meet
+    return results
 
 
 def others(vcenter: VCenter) -> list[str]:

@@ -137,6 +137,9 @@ func (f *faultInjector) add(rule injectedFault) error {
 			return err
 		}
 	}
+	if rule.Count > 0 {
+		rule.Count = max(rule.Count, rule.Gather) // calls that wait for each other must all be taken
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rule.Fired = 0

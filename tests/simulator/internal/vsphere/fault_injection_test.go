@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/mo"
 )
@@ -80,6 +81,35 @@ func TestRepliesOfABrokenProxy(t *testing.T) {
 		if status := b.control("POST", "faults", nonsense, nil); status != http.StatusBadRequest {
 			t.Errorf("%v: %d", nonsense, status)
 		}
+	}
+}
+
+// Calls wait for each other, whatever the number of calls that other faults
+// apply to by default.
+func TestGatheredCalls(t *testing.T) {
+	b := start(t)
+	b.inject(map[string]any{"method": "CurrentTime", "gather": 2})
+	const currentTime = `<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><CurrentTime xmlns="urn:vim25">` +
+		`<_this type="ServiceInstance">ServiceInstance</_this></CurrentTime></Body></Envelope>`
+	began := time.Now()
+	answered := make(chan error)
+	for range 2 {
+		go func() {
+			_, _, err := b.request(http.MethodPost, "/sdk", currentTime)
+			answered <- err
+		}()
+	}
+	for range 2 {
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(began); took > gatherTimeout/2 {
+		t.Errorf("the calls waited for %v", took)
+	}
+	var faults []injectedFault
+	if b.control("GET", "faults", nil, &faults); faults[0].Fired != 2 {
+		t.Errorf("%+v", faults)
 	}
 }
 
