@@ -43,8 +43,8 @@ ADDRESS_SECONDS = 3
 Tools reports at once when the runner requests it. A child without an address is not waited for any longer."""
 
 MOST_LOOKS = 6
-"""How often to check a VM that got a child's name in the meantime until another run has recorded it: about ten
-seconds."""
+"""How often to check what got a child's name in the meantime until another run has created and recorded it: about
+ten seconds."""
 
 CLEAR_SECONDS = 60
 """Extra time, after the task's timeout, to record children that are being created, and to remove secrets."""
@@ -256,13 +256,12 @@ class Executor:
             everyone = _inventory.Everyone(self._session, existing.PATHS)
             rival = existing.find_existing(self._parent, self._deadline, folders, {}, everyone)[name]
         except _errors.Error:
-            rival = existing.ExistingVm(None, None)
-        if rival.found is None or rival.verdict is None:
-            self._apply(name, transitions.Failed(rival.error or error.sentence, error.fault))
+            self._apply(name, transitions.Failed(error.sentence, error.fault))
             return
-        is_recorded_soon = not rival.verdict.is_child and identity.nonce_given(rival.found.values) is not None
-        if is_recorded_soon and self._attempts[name] < MOST_LOOKS:
-            self._put_off(name, Request.CREATE, error)  # another run is about to record it, or was cut short
+        if self._attempts[name] < MOST_LOOKS and _is_being_created(rival):
+            self._put_off(name, Request.CREATE, error)
+        elif rival.found is None or rival.verdict is None:
+            self._apply(name, transitions.Failed(rival.error or error.sentence, error.fault))
         elif rival.found.vm not in self._vms and (
             rival.verdict.is_child or identity.is_half_made(rival.verdict, rival.found.values, self._parent.values)
         ):
@@ -545,6 +544,16 @@ class Executor:
 
     def _watched(self) -> dict[t.Any, t.Sequence[str]]:
         return {vim.Task: _tasks.PATHS, vim.VirtualMachine: parents.child_paths(self._parent.engine)}
+
+
+def _is_being_created(rival: existing.ExistingVm) -> bool:
+    """Return whether another run may be creating the VM that has a child's name, or was cut short.
+
+    vCenter reserves the name before it shows the VM, and the other run records the child after that.
+    """
+    if rival.found is None or rival.verdict is None:
+        return rival.error is None
+    return not rival.verdict.is_child and identity.nonce_given(rival.found.values) is not None
 
 
 def creation(child: Child, placement: Placement) -> CreateRequest:

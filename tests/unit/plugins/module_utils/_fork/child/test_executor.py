@@ -15,7 +15,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import executor, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
@@ -799,6 +799,44 @@ def test_child_that_another_run_does_not_record(vcenter: FakeVCenter, monkeypatc
     assert (child.step, child.error, child.existed, child.changed) == (Step.DONE, None, True, True)
     assert identity.own_record(vcenter.objects[vm]) is not None
     assert len(vcenter.named("web")) == 1
+
+
+def reserve(bed: Bed, create: str) -> None:
+    """Have vCenter refuse the name, although it shows no VM of that name."""
+
+    def refuse(_vm: Any, **_given: Any) -> Any:
+        raise vim.fault.DuplicateName(msg="The name 'web' already exists.", name="web", object=bed.vcenter.folder)
+
+    bed.vcenter.effects[create] = refuse
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_child_that_another_run_is_creating(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, succeeds: bool
+) -> None:
+    """vCenter reserves a name before it shows the VM. If the other run fails, this one creates the child."""
+    bed = Bed(vcenter, monkeypatch, version)
+    reserve(bed, create)
+
+    def end() -> None:
+        del vcenter.effects[create]
+        if succeeds:
+            rival(bed, bed.parent.values["config.instanceUuid"], {})
+
+    vcenter.later(3, end)
+    (child,) = bed.create_children("web")
+    assert (child.step, child.error, child.existed) == (Step.DONE, None, succeeds)
+    assert len(vcenter.named("web")) == 1
+
+
+def test_name_that_stays_reserved(bed: Bed) -> None:
+    """The user cannot see what has it."""
+    reserve(bed, INSTANT_CLONE)
+    (child,) = bed.create_children("web")
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
+    assert "The name 'web' already exists" in str(child.error)
+    assert bed.vcenter.count(INSTANT_CLONE) == executor.MOST_LOOKS + 1
 
 
 def test_foreign_vm_that_took_the_name(bed: Bed) -> None:
