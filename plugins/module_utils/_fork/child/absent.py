@@ -432,7 +432,7 @@ class _Batch:
 
 
 def _is_detached(verdict: identity.Verdict, values: _properties.Values, of_parent: _properties.Values) -> bool:
-    """Return whether a VM that was a child has no record any more."""
+    """Return whether a VM that was a child no longer has a record."""
     is_recorded = identity.record_of(values) is not None
     return not is_recorded and not identity.is_half_made(verdict, values, of_parent)
 

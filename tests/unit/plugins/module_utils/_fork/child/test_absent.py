@@ -585,9 +585,7 @@ def test_lost_answer_to_detaching(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("check_mode", [False, True])
-def test_child_that_another_task_detaches_first(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch, check_mode: bool
-) -> None:
+def test_child_that_another_task_detaches_first(bed: Bed, monkeypatch: pytest.MonkeyPatch, check_mode: bool) -> None:
     vms = {name: bed.child(name) for name in ("ours", "theirs")}
     judge = absent._Batch._judge
 

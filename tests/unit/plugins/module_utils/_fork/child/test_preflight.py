@@ -153,14 +153,22 @@ def devices(*kinds: str) -> dict[str, Any]:
         ("memory", {"host": None}, UNKNOWN, None, "not visible"),
         ("memory", {"memory": None}, UNKNOWN, None, "not visible"),
         ("datastore", {}, OK, 256, "1 TiB free on datastore ds1, 4 GiB a child for its swap file"),
-        ("datastore", stores(Datastore("ds1", named(32), 20 * GIB, True, "VMFS")), BLOCK, 5, "20 GiB free on datastore ds1"),
+        (
+            "datastore",
+            stores(Datastore("ds1", named(32), 20 * GIB, True, "VMFS")),
+            BLOCK,
+            5,
+            "20 GiB free on datastore ds1",
+        ),
         ("datastore", stores(Datastore("ds1", named(32), 20 * GIB, True, "vsan")), WARN, 5, "20 GiB free"),
         ("datastore", stores(Datastore("ds1", named(32), 20 * GIB, True, "NFS41")), WARN, 5, "20 GiB free"),
         ("datastore", {"swap_size": 0}, OK, None, "0 bytes a child"),
         ("datastore", {"swap_size": None}, UNKNOWN, None, "not visible"),
         (
             "datastore",
-            stores(Datastore("a", named(2), 900 * GIB, True, "VMFS"), Datastore("b", named(30), 40 * GIB, True, "VMFS")),
+            stores(
+                Datastore("a", named(2), 900 * GIB, True, "VMFS"), Datastore("b", named(30), 40 * GIB, True, "VMFS")
+            ),
             BLOCK,
             12,
             "40 GiB free on datastore b",
