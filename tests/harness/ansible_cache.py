@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep what each process of Ansible makes for itself: the payloads of modules, and the compiled code of their parts.
+
+Ansible sends each module and its libraries as source in a zip file. Each ansible-playbook makes that payload from the
+imports of a hundred files, and each task compiles it: most of the CPU time of a task of ours. The Makefile copies this
+file into the environment of the tests, where a .pth file loads it at each start of Python. The measurements go without
+it, as users do.
+"""
+
+from __future__ import annotations
+
+import _imp
+import _signal  # type: ignore[import-not-found]
+import _socket
+import marshal
+import os
+import stat
+import sys
+import zipimport
+from types import CodeType
+from typing import Any
+
+CACHE = os.path.join(sys.prefix, "ansible_cache")
+SOCKET = os.path.join(CACHE, "fork_server")
+compile_source = zipimport._compile_source  # type: ignore[attr-defined]
+
+
+def compile_once(path: str, source: bytes) -> CodeType:
+    """Return the code of a module, compiled now or by an earlier process. Its tracebacks name the earlier zip file."""
+    digest = int.from_bytes(_imp.source_hash(sys.hexversion, source), "little")
+    file = f"{CACHE}/{digest:016x}-{len(source)}"
+    try:
+        with open(file, "rb") as stream:
+            return marshal.load(stream)
+    except OSError:
+        pass
+    code: CodeType = compile_source(path, source)
+    try:
+        os.makedirs(CACHE, exist_ok=True)
+        with open(f"{file}.{os.getpid()}", "wb") as new:
+            marshal.dump(code, new)
+        os.replace(new.name, file)
+    except OSError:  # another user's environment, or a full disk
+        pass
+    return code
+
+
+def payloads(collections: str) -> str:
+    """Return the directory for payloads of these collections; it is another one when a file has changed."""
+    import glob
+
+    files = [
+        (file.path, file.stat().st_mtime_ns, file.stat().st_size)
+        for root in collections.split(os.pathsep)
+        for plugins in glob.glob(f"{root}/ansible_collections/*/*/plugins")
+        for directory, _directories, _files in os.walk(plugins)
+        for file in os.scandir(directory)
+        if file.name.endswith(".py")
+    ]
+    digest = int.from_bytes(_imp.source_hash(sys.hexversion, repr(sorted(files)).encode()), "little")
+    return f"{CACHE}/payloads-{digest:016x}"
+
+
+def share_payloads() -> None:
+    """Put the shared payloads where Ansible keeps those of one process: into its own temporary directory.
+
+    The processes exclude each other by a lock beside each payload.
+    """
+    import tempfile
+
+    make = tempfile.mkdtemp
+
+    def mkdtemp(suffix: Any = None, prefix: Any = None, dir: Any = None) -> str:
+        made: str = make(suffix, prefix, dir)
+        collections = os.environ.get("ANSIBLE_COLLECTIONS_PATH")
+        if collections and str(prefix).startswith("ansible-local-"):
+            shared = payloads(collections)
+            os.makedirs(shared, exist_ok=True)
+            os.symlink(shared, f"{made}/ansiballz_cache")
+        return made
+
+    tempfile.mkdtemp = mkdtemp  # type: ignore[assignment]
+
+
+def is_piped_script() -> bool:
+    """Return whether this is Python without arguments with a pipe as standard input, as Ansible starts modules."""
+    return len(sys.orig_argv) == 1 and stat.S_ISFIFO(os.fstat(0).st_mode)
+
+
+def run_in_fork_server() -> None:
+    """Let the server run the script on standard input and end this process like it; return if there is no server."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(SOCKET)
+    except OSError:
+        start_fork_server()
+        return
+    settings = marshal.dumps(
+        {
+            "command": sys.orig_argv,
+            "environment": dict(os.environ),
+            "path": ["", *sys.path],
+            "pycache_prefix": sys.pycache_prefix,
+            "umask": (mask := os.umask(0o077)),
+        }
+    )
+    os.umask(mask)
+    descriptors = [0, 1, 2, os.open(".", os.O_RDONLY)]
+    rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in descriptors)
+    connection.sendmsg([len(settings).to_bytes(4, "little")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    connection.sendall(settings)
+    for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2):
+        _signal.signal(number, lambda number, _frame: connection.send(bytes([number])))
+    answer = connection.recv(16)
+    if not answer:
+        os.write(2, b"the fork server has ended before the script\n")
+        os._exit(1)
+    code = os.waitstatus_to_exitcode(int(answer))
+    if code < 0:
+        if -code not in (_signal.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(-code, _signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def start_fork_server() -> None:
+    """Start the server for later processes; if there is one already, the new one ends."""
+    program = os.path.join(os.path.dirname(__file__), "ansible_fork_server.py")
+    if os.fork() == 0:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(nowhere, descriptor)
+        os.execv(sys.executable, [sys.executable, program, SOCKET])
+
+
+if "VMFORK_WITHOUT_ANSIBLE_CACHE" not in os.environ:
+    zipimport._compile_source = compile_once  # type: ignore[attr-defined]
+    if os.path.basename("".join(sys.orig_argv[1:2])) in ("ansible", "ansible-playbook"):
+        share_payloads()
+    elif is_piped_script():
+        run_in_fork_server()
