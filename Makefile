@@ -12,8 +12,10 @@ VENV := $(B)/venv
 PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-# They run in parallel and start in this order: the longest first.
-PARTS := functional integration-playbooks simulator-test integration-modules sanity unit oldest faults-sample sweep browser lint
+# They run in parallel and start in this order, the longest first, each after those that it needs.
+PARTS := packages simulator peers functional:packages,simulator integration-playbooks:packages,simulator,peers \
+	simulator-test:simulator integration-modules:packages,simulator,peers sanity:packages unit:packages \
+	oldest:packages,simulator faults-sample:packages,simulator sweep:packages,simulator browser:packages lint:packages,simulator
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).
@@ -24,7 +26,9 @@ export HOME := $(B)/home
 unexport XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
 CACHE := $(HOME)/.cache
 USER_SETTINGS := .gitconfig .netrc .config/git .config/go/env
-PIP := HOME="$$VMFORK_USER_HOME" $(VENV)/bin/pip install --quiet --disable-pip-version-check --cache-dir $(CACHE)/pip
+# One at a time; Python compiles what a program imports, and most of what is installed is not.
+PIP := flock $(VENV)/pyvenv.cfg env HOME="$$VMFORK_USER_HOME" $(VENV)/bin/pip install --quiet --no-compile \
+	--disable-pip-version-check --cache-dir $(CACHE)/pip
 
 # Networks fail now and then.
 export PIP_RETRIES := 10
@@ -51,7 +55,7 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional faults faults-sample \
+.PHONY: help demo test env packages peers simulator build lint sanity unit browser simulator-test functional faults faults-sample \
 	integration integration-playbooks integration-modules sweep oldest bench costs docs test-matrix fleet clean tree
 
 help: ## this list
@@ -63,13 +67,15 @@ demo: env ## fork a simulated VM into children, and bring a lost OVF environment
 	tests/demo/run
 
 test: $(VENV)/bin/pip ## every test; the last lines say how each part went
-	@MAKE="$(MAKE)" MADE="tree build simulator" $(VENV)/bin/python tests/harness/parts.py ready $(PARTS)
+	@MAKE="$(MAKE)" MADE="tree build simulator" $(VENV)/bin/python tests/harness/parts.py $(PARTS)
 
 # --- Set-up
 
 env: $(B)/activate build simulator ## only the set-up; then: . .build/activate
 
-ready: build simulator $(VENV)/.browser $(B)/live $(B)/peers ## what several parts of the tests need
+# What several parts of the tests need; `make test` runs these three side by side.
+packages: build $(VENV)/.browser $(B)/live ## the collection, and the Python packages of the tests
+peers: $(B)/peers ## the other VMware collections for Ansible
 
 # pip is the last thing a new virtual environment gets: where it is, the environment is whole.
 $(VENV)/bin/pip:

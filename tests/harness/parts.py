@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run all given parts of the tests, and print a summary at the end.
 
-    parts.py PREPARATION PART ...
+    parts.py PART[:NEED,NEED...] ...
 
-A part is a make target. It passes with exit code 0. The preparation runs first, and makes the targets in the variable
-MADE, which the parts do not make again. Then the parts run in parallel, in the given order, one more than there are
-cores, because a part that runs Ansible waits most of the time.
+A part is a make target. It passes with exit code 0. It starts when the parts that it needs have passed, and is not run
+if one of them fails. Together those make the targets in the variable MADE, which the parts that need others do not make
+again. The parts run in parallel, in the given order, one more than there are cores, because a part that runs Ansible
+waits most of the time.
 The output of a part is printed when it has ended. It reports through not_run.sh what it could not run here (without a C
 compiler, for example); the summary contains that with its reason. Reported under the part's own name, it means the
 whole part.
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,17 +75,31 @@ def run(part: str, made: list[str]) -> Outcome:
     return Outcome(part, process.returncode, time.monotonic() - start, cpu, left_out, output)
 
 
-def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
-    """Yield the result of each part when it ends; start no part if the preparation fails."""
-    prepared = run(preparation, [])
-    yield prepared
-    if prepared.code:
-        return
+def run_all(parts: dict[str, list[str]]) -> Iterator[Outcome]:
+    """Yield the result of each part when it ends.
+
+    :param parts: the parts that each part needs.
+    """
     made = os.environ.get("MADE", "").split()
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+    waiting = dict(parts)
+    verdicts: dict[str, str] = {}
+    running: set[Future[Outcome]] = set()
+    places = (os.cpu_count() or 1) + 1
+    with ThreadPoolExecutor(places) as pool:
         try:
-            for ended in as_completed([pool.submit(run, part, made) for part in parts]):
-                yield ended.result()
+            while waiting or running:
+                for part, needs in list(waiting.items()):
+                    if failed := [need for need in needs if verdicts.get(need) == "FAILED"]:
+                        del waiting[part]
+                        verdicts[part] = "FAILED"
+                        yield Outcome(part, 0, 0, 0, [f"{part}: {failed[0]} failed"], "")
+                    elif len(running) < places and all(need in verdicts for need in needs):
+                        del waiting[part]
+                        running.add(pool.submit(run, part, made if needs else []))
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for outcome in (future.result() for future in ended):
+                    verdicts[outcome.part] = outcome.verdict
+                    yield outcome
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C, no further part starts
 
@@ -92,9 +107,16 @@ def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
 def main() -> int:
     """Run the parts named on the command line; return 1 if one failed."""
     start = time.monotonic()
-    preparation, *parts = sys.argv[1:]
+    parts = {
+        part: needs.split(",") if needs else []
+        for part, _colon, needs in (argument.partition(":") for argument in sys.argv[1:])
+    }
+    for part, needs in parts.items():
+        for need in needs:
+            if need not in parts:
+                sys.exit(f"{part} needs {need}, which is not among the parts")
     outcomes = []
-    for outcome in run_all(preparation, parts):
+    for outcome in run_all(parts):
         print(f"\n=== {outcome.part}: {outcome.verdict}\n{outcome.output}", flush=True)
         outcomes.append(outcome)
     verdicts = [outcome.verdict for outcome in outcomes]

@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def pip_releases() -> set[str]:
 
 
 def provide_get_pip(home: Path) -> None:
-    """Put our get_pip.py where ansible-test looks before it downloads."""
+    """Put our get_pip.py where ansible-test looks before it downloads, and our pip beside it."""
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     releases = pip_releases()
@@ -41,6 +42,10 @@ def provide_get_pip(home: Path) -> None:
         sys.exit("this ansible-test does not name its pip release; see its python_requirements.py")
     for release in releases:
         shutil.copyfile(Path(__file__).with_name("get_pip.py"), cache / f"get_pip_{release.replace('.', '_')}.py")
+    pip = cache / "pip" / "pip"
+    pip.parent.mkdir(exist_ok=True)
+    pip.unlink(missing_ok=True)
+    pip.symlink_to(Path(sysconfig.get_path("purelib")) / "pip")
 
 
 def provide_pip_settings(home: Path) -> None:
@@ -61,6 +66,10 @@ def provide_pip_settings(home: Path) -> None:
         if not settings.has_section(section):
             settings.add_section(section)
         settings.set(section, option, ast.literal_eval(value))
+    # Python compiles what a test imports; the rest of the packages would take a minute.
+    if not settings.has_section("install"):
+        settings.add_section("install")
+    settings.set("install", "no-compile", "true")
     file = home / ".config" / "pip" / "pip.conf"
     file.parent.mkdir(parents=True, exist_ok=True)
     # The address of a package index may contain a password.
