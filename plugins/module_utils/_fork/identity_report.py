@@ -309,7 +309,7 @@ def _strings(blob: bytes) -> list[bytes] | None:
     parts: list[bytes] = []
     while blob:
         size = int.from_bytes(blob[:4], "big")
-        if len(blob) < 4 + size or len(blob) < 4 or len(parts) == 3:
+        if len(blob) < 4 + size:
             return None
         parts.append(blob[4 : 4 + size])
         blob = blob[4 + size :]

@@ -783,3 +783,137 @@ def test_scripts_from_guestinfo_are_readable_only_by_the_user(guest: Guest) -> N
     packed = posix.pack(guest.files(job))
     assert deliver(guest, job, packed) == 0
     assert (guest.root / "modes").read_text().split() == ["700", "600"]
+
+
+# --- the identity script ----------------------------------------------------------------------------------------------
+
+LOGGING = """#!/bin/sh
+echo "identity $*" >>"$OUT/order"
+case $VMFORK_TOOLS in */vmtoolsd) ;; *) echo "no tools: $VMFORK_TOOLS"; exit 9 ;; esac
+"""
+ORDER = {"pre_quiesce": 'echo pre >>"$OUT/order"', "post_clone": 'echo post >>"$OUT/order"'}
+
+
+def with_identity(script: str = LOGGING, **given: str) -> runner.Job:
+    return runner.Job(identity=runner.Identity(script, "clock,random", "networkd"), **given)
+
+
+def order(guest: Guest) -> list[str]:
+    path = guest.root / "order"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+PREPARE, RENEW = "identity prepare clock,random networkd", "identity renew clock,random networkd"
+
+
+def test_identity_script_is_the_first_on_both_sides(guest: Guest) -> None:
+    """The interpreter is that of the user's scripts."""
+    assert guest.run(with_identity(interpreter="sh -x", **ORDER)) == 0
+    assert order(guest) == [PREPARE, "pre", RENEW, "post"]
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "+ echo post\n")
+    assert not guest.directory.exists()
+
+
+@WITH_PROGRAMS_OF_OUR_OWN
+def test_identity_script_with_sudo(guest: Guest) -> None:
+    """It clears the environment."""
+    guest.install("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift; exec env -i PATH="$PATH" OUT="$OUT" FAKE_UID=0 "$@"\n')
+    guest.run(replace(with_identity(**ORDER), become="sudo"), FAKE_UID="1000")
+    assert order(guest) == [PREPARE, "pre", RENEW, "post"]
+
+
+def test_identity_script_without_others(guest: Guest) -> None:
+    guest.run(with_identity(LOGGING.replace("\n", "\r\n")))
+    assert order(guest) == [PREPARE, RENEW]
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "")
+
+
+def test_identity_script_that_fails_before_the_fork_point(guest: Guest) -> None:
+    job = with_identity(LOGGING + "echo no entropy; exit 5", **ORDER)
+    assert guest.run(job) == runner.STAGES["prepare"]
+    assert guest.early_end() == guestinfo.Report("prepare", 5, "no entropy\n")
+    assert order(guest) == [PREPARE]
+    assert not (guest.store / "at-freeze").exists()
+    assert not guest.directory.exists()
+
+
+def test_identity_script_that_fails_in_a_child(guest: Guest) -> None:
+    """The user's script would run in a child that is still its parent."""
+    fails = '[ "$1" = prepare ] || { echo clock: refused; exit 90; }'
+    guest.run(with_identity(LOGGING + fails, **ORDER))
+    assert order(guest) == [PREPARE, "pre", RENEW]
+    assert guest.post_clone() == guestinfo.Report("post_clone", 90, "clock: refused\n")
+
+
+@pytest.mark.parametrize("step", ["prepare", "renew"])
+def test_identity_script_is_ended_with_its_runner(guest: Guest, step: str) -> None:
+    slow = f'[ "$1" != {step} ] || {{ kill -TERM $PPID; sleep 20; touch "$OUT/went-on"; }}'
+    guest.run(with_identity(LOGGING + slow, **ORDER))
+    ended = guest.post_clone() if step == "renew" else guest.early_end()
+    assert ended is not None
+    assert ended.exit_code == 143
+    assert "post" not in order(guest)
+    assert not (guest.root / "went-on").exists()
+
+
+def test_secrets_are_masked_in_the_output_of_the_identity_script(guest: Guest) -> None:
+    for key, value in {guestinfo.CHILD_SECRETS: TOKEN, TOKEN: "plain-s3cret"}.items():
+        (guest.store / key).write_text(value)
+    guest.run(with_identity(f'[ "$1" = prepare ] || {{ vmtoolsd --cmd "info-get {TOKEN}"; exit 3; }}'))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert (ended.exit_code, ended.output) == (3, output_mask.mask("plain-s3cret", ["plain-s3cret"]))
+    assert guest.value(TOKEN) == ""
+
+
+def test_identity_script_does_not_run_without_its_entropy(guest: Guest) -> None:
+    key = "guestinfo.fork.vmfork.entropy"
+    freeze = f"printf {key} >STORE/{guestinfo.CHILD_SECRETS}; printf child-nonce"
+    guest.install(
+        "vmtoolsd",
+        TOOLS.replace("printf 'child-nonce'", freeze)
+        .replace("STORE", str(guest.store))
+        .replace("DIRECTORY", str(guest.directory)),
+    )
+    guest.run(with_identity(**ORDER))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert (ended.exit_code, order(guest)) == (1, [PREPARE, "pre"])
+    assert f"{key} was removed before the script began" in ended.output
+
+
+def test_report_of_the_parent_or_an_earlier_run_is_removed_before_the_identity_script(guest: Guest) -> None:
+    (guest.store / guestinfo.IDENTITY).write_text("child-nonce 1 of an earlier run")
+    guest.run(with_identity(f'[ "$1" = prepare ] || vmtoolsd --cmd "info-get {guestinfo.IDENTITY}" && exit 0; exit 4'))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert ended.exit_code == 4
+
+
+def test_record_of_the_identity_script(guest: Guest) -> None:
+    """It is no part of the digest of the user's scripts."""
+    job = with_identity(**ORDER)
+    assert job.digest() == runner.Job(**ORDER).digest()
+    guest.run(job)
+    recorded = {guestinfo.SCRIPTS: guest.value("scripts-at-freeze") or ""}
+    assert guestinfo.scripts(recorded) == job.digest()
+    assert guestinfo.is_recorded_by(recorded, "run-nonce")
+    identity = runner.Identity(LOGGING, "clock,random", "networkd")
+    assert guestinfo.identity_script(recorded) == identity.digest()
+    others = [
+        replace(identity, script=LOGGING + "#"),
+        replace(identity, items="clock"),
+        replace(identity, network="none"),
+        replace(identity, items="clock,random\0networkd", network=""),
+    ]
+    assert len({other.digest() for other in (identity, *others)}) == 5
+    assert guestinfo.identity_script({guestinfo.SCRIPTS: f"{job.digest()} run-nonce"}) is None
+
+
+def test_packed_identity_script() -> None:
+    job = with_identity(**ORDER)
+    files = posix.files(job, LINUX, "run-nonce", FREEZE, KEYS)
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode("".join(posix.pack(files))))) as archive:
+        packed = archive.extractfile("identity")
+        assert packed is not None
+        assert packed.read() == LOGGING.encode()

@@ -403,6 +403,7 @@ def test_unpacking_shows_its_directory_in_its_command_line() -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
+        (runner.Job(identity=runner.Identity("x")), "identity_script is not supported for Windows guests"),
         (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not supported for Windows guests"),
         (runner.Job(post_clone="#!/bin/sh\nx"), "post_clone_script begins with #!/bin/sh, and the guest is Windows"),
         (runner.Job(script="#!/bin/sh"), "script begins with #!/bin/sh, and"),
