@@ -142,7 +142,8 @@ def test_without_entropy_the_record_is_the_note_of_the_end(engine: Any) -> None:
 def test_params(engine: Any, requested: Wanted | None) -> None:
     spec = wanted(requested, config_params={"hostname": "web-01"})
     child, _request = transitions.begin(spec, goal(engine))
-    params = executor.creation(child, SimpleNamespace(location=lambda _: {}, device_changes=lambda _: [])).params  # type: ignore[arg-type]
+    placement: Any = SimpleNamespace(location=lambda _: {}, device_changes=lambda _: [])
+    params = executor.creation(child, placement).params
     own = {name: value for name, value in params.items() if name.startswith("vmfork.")}
     assert own.pop("vmfork.nonce") == child.nonce
     if requested is None:
