@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep what each process of Ansible makes for itself: the payloads of modules, and the compiled code of their parts.
+"""Keep what each process of Ansible makes for itself: payloads of modules, their compiled code, and parsed settings.
 
 Ansible sends each module and its libraries as source in a zip file. Each ansible-playbook makes that payload from the
 imports of a hundred files, and each task compiles it: most of the CPU time of a task of ours. The Makefile copies this
-file into the environment of the tests, where a .pth file loads it at each start of Python. The measurements go without
-it, as users do.
+file into the environment of the tests, where a .pth file loads it at each start of Python; so it imports little. The
+measurements go without it, as users do.
 """
 
 from __future__ import annotations
@@ -13,37 +13,63 @@ from __future__ import annotations
 import _imp
 import _signal  # type: ignore[import-not-found]
 import _socket
+import gc
 import marshal
 import os
 import stat
 import sys
 import zipimport
-from types import CodeType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 CACHE = os.path.join(sys.prefix, "ansible_cache")
+LARGE = 50_000
 SOCKET = os.path.join(CACHE, "fork_server")
 compile_source = zipimport._compile_source  # type: ignore[attr-defined]
 
 
-def compile_once(path: str, source: bytes) -> CodeType:
-    """Return the code of a module, compiled now or by an earlier process. Its tracebacks name the earlier zip file."""
-    digest = int.from_bytes(_imp.source_hash(sys.hexversion, source), "little")
-    file = f"{CACHE}/{digest:016x}-{len(source)}"
+def kept(content: bytes, kind: str, make: Callable[[], Any]) -> Any:
+    """Return what is made of a content, now or by an earlier process."""
+    digest = int.from_bytes(_imp.source_hash(sys.hexversion, content), "little")
+    file = f"{CACHE}/{kind}-{digest:016x}-{len(content)}"
     try:
         with open(file, "rb") as stream:
             return marshal.load(stream)
     except OSError:
         pass
-    code: CodeType = compile_source(path, source)
+    made = make()
     try:
         os.makedirs(CACHE, exist_ok=True)
         with open(f"{file}.{os.getpid()}", "wb") as new:
-            marshal.dump(code, new)
+            marshal.dump(made, new)
         os.replace(new.name, file)
     except OSError:  # another user's environment, or a full disk
         pass
-    return code
+    return made
+
+
+def compile_once(path: str, source: bytes) -> Any:
+    """Return the code of a module. Its tracebacks name the zip file of the process that compiled it."""
+    return kept(source, "code", lambda: compile_source(path, source))
+
+
+def parse_once() -> None:
+    """Keep the content of the two large files that each process of Ansible parses."""
+    import yaml
+
+    load = yaml.load
+
+    def load_once(stream: Any, Loader: Any) -> Any:  # noqa: N803
+        if os.path.basename(os.fsdecode(getattr(stream, "name", b""))) == "base.yml":
+            stream = stream.read()
+        if isinstance(stream, bytes) and len(stream) > LARGE and Loader in (yaml.CSafeLoader, yaml.CBaseLoader):
+            return kept(stream, Loader.__name__, lambda: load(stream, Loader))
+        return load(stream, Loader)
+
+    yaml.load = load_once
 
 
 def payloads(collections: str) -> str:
@@ -138,6 +164,8 @@ def start_fork_server() -> None:
 if "VMFORK_WITHOUT_ANSIBLE_CACHE" not in os.environ:
     zipimport._compile_source = compile_once  # type: ignore[attr-defined]
     if os.path.basename("".join(sys.orig_argv[1:2])) in ("ansible", "ansible-playbook"):
+        gc.set_threshold(100_000)  # such a process is short; it would spend an eighth of its time on this
+        parse_once()
         share_payloads()
     elif is_piped_script():
         run_in_fork_server()
