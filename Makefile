@@ -93,7 +93,6 @@ $(VENV)/.env: tests/requirements/env.txt tests/requirements/constraints.txt | $(
 ANSIBLE_CACHE := tests/harness/ansible_cache.py tests/harness/ansible_fork_server.py
 $(VENV)/.test: tests/requirements/test.txt $(ANSIBLE_CACHE) $(VENV)/.env
 	$(PIP) -r tests/requirements/test.txt -c tests/requirements/constraints.txt
-	@rm -rf $(VENV)/ansible_cache
 	@cp $(ANSIBLE_CACHE) $(VENV)/lib/python3.*/site-packages && \
 		echo 'import ansible_cache' >$$(echo $(VENV)/lib/python3.*/site-packages)/ansible_cache.pth
 	@touch $@

@@ -73,16 +73,18 @@ def parse_once() -> None:
 
 
 def payloads(collections: str) -> str:
-    """Return the directory for payloads of these collections; it is another one when a file has changed."""
+    """Return the directory for payloads of these collections; it is another one after a change of files."""
     import glob
 
+    roots = glob.glob(os.path.join(os.path.dirname(__file__), "ansible_core-*.dist-info"))
+    for root in collections.split(os.pathsep):
+        roots += glob.glob(f"{root}/ansible_collections/*/*/plugins")
     files = [
         (file.path, file.stat().st_mtime_ns, file.stat().st_size)
-        for root in collections.split(os.pathsep)
-        for plugins in glob.glob(f"{root}/ansible_collections/*/*/plugins")
-        for directory, _directories, _files in os.walk(plugins)
+        for root in roots
+        for directory, _directories, _files in os.walk(root)
         for file in os.scandir(directory)
-        if file.name.endswith(".py")
+        if file.name.endswith((".py", "METADATA"))
     ]
     digest = int.from_bytes(_imp.source_hash(sys.hexversion, repr(sorted(files)).encode()), "little")
     return f"{CACHE}/payloads-{digest:016x}"
