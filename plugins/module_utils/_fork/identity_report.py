@@ -201,7 +201,7 @@ def wanted(given: t.Mapping[str, t.Any] | None) -> Wanted | None:
 def parse(text: str, nonce: str | None) -> Seen:
     """Parse a guest's report. Never raises."""
     words = text[: LONGEST_REPORT + 1].split()
-    if not nonce or not words or words[0] != nonce:
+    if not words or words[0] != nonce:
         return Seen()
     return Seen(True, _report(words[1:]) if len(text) <= LONGEST_REPORT else None)
 
