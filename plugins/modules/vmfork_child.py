@@ -538,7 +538,9 @@ children:
       type: dict
       sample: {"hostname": "web-01", "ipaddress": "192.0.2.11"}
     secrets_cleared:
-      description: Whether O(secret_config_params) were removed from the VM and from its report.
+      description:
+        - Whether O(secret_config_params), and the random bytes for O(identity), were removed from the VM and from its
+          report.
       type: bool
       sample: false
     post_clone:

@@ -188,6 +188,11 @@ def identity(extra_config: t.Mapping[str, str], nonce: str | None) -> identity_r
     accepted = identity_report.parse(extra_config.get(ACCEPTED, ""), nonce)
     if accepted.report is not None:
         return accepted._replace(is_accepted=True)
+    return reported_identity(extra_config, nonce)
+
+
+def reported_identity(extra_config: t.Mapping[str, str], nonce: str | None) -> identity_report.Seen:
+    """Return the identity that the child with this nonce reports now, whether it was accepted or not."""
     return identity_report.parse(extra_config.get(IDENTITY, ""), nonce)
 
 

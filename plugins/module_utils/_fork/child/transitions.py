@@ -312,6 +312,13 @@ class Child:
         return seen._replace(report=replace(seen.report, reasons=masked))
 
     @property
+    def identity_differs(self) -> bool:
+        """Return whether the guest now reports another identity than the accepted one."""
+        _is_there, accepted, is_accepted = self.own_identity
+        reported = guestinfo.reported_identity(_extra_config.mapping(self.values), self.nonce).report
+        return is_accepted and accepted is not None and reported is not None and reported.values != accepted.values
+
+    @property
     def objection(self) -> str | None:
         """Why the identity of the child does not count as renewed, as a clause."""
         parents = guestinfo.parents_identity(_extra_config.mapping(self.goal.parent))
@@ -618,6 +625,13 @@ def _arrive(child: Child) -> Transition:
             return _fail(child, f"{_script_failure(child, ended)} {_RETRY}{_left_disconnected(child)}")
         if child.objection is not None:
             return _fail(child, identity_failure(child, child.objection) + _left_disconnected(child))
+        if child.identity_differs:
+            child = _with_warning(
+                child,
+                f"Child {child.name} reports another identity than the one that was accepted after its creation, which "
+                "is returned. If it was powered off and on, or renewed its identity again, its SSH host keys are not "
+                "known. Remove it and create it again.",
+            )
         if child.disconnected and not child.connected:
             return replace(child, step=Step.CONNECTING), Request.CONNECT
         # The script has ended, but what vCenter reports about the guest may still be the parent's.
@@ -638,10 +652,11 @@ def _script_failure(child: Child, ended: guestinfo.Report) -> str:
     is_first = report.has_failed if report is not None else child.goal.has_identity_script
     which = "identity" if is_first else "post-clone"
     why = f"exit code {ended.exit_code}"
-    if is_first and report is not None:
-        why += f", {child.objection}"
     output = " ".join(ended.output.split())
-    why += f", output: {output[-300:]}" if output else ""
+    if is_first and report is not None:
+        why += f", {child.objection}"  # the output says the same
+    elif output:
+        why += f", output: {output[-300:]}"
     return _errors.sentence(f"The {which} script failed in child {child.name}", why)
 
 
@@ -712,7 +727,7 @@ def _keeps_address(name: str, inherited: facts.Inherited) -> str:
 
 
 def _with_warning(child: Child, sentence: str) -> Child:
-    return replace(child, warnings=(*child.warnings, sentence))
+    return replace(child, warnings=(*dict.fromkeys((*child.warnings, sentence)),))
 
 
 def _left_disconnected(child: Child) -> str:

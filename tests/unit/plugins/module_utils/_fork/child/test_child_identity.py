@@ -225,7 +225,10 @@ def test_child_without_a_requirement(engine: Any, identity: Any) -> None:
 @pytest.mark.parametrize(
     ("identity", "start"),
     [
-        (status("leases", "failed", leases="busy"), "The identity script failed in child web-01: exit code 90, leases"),
+        (
+            status("leases", "failed", leases="busy"),
+            "The identity script failed in child web-01: exit code 90, leases failed (busy). A post",
+        ),
         (None, "The identity script failed in child web-01: exit code 90"),
         (RENEWED, "The post-clone script failed in child web-01: exit code 90"),
     ],
@@ -277,6 +280,7 @@ def test_accepted_identity_cannot_be_changed_by_the_guest(engine: Any) -> None:
     )
     assert child.error is None
     assert child.own_identity.report == RENEWED
+    assert "reports another identity than the one that was accepted" in child.warnings[0]
     assert guestinfo.ACCEPTED not in child.note
     assert request in (None, Request.NOTE)
 
@@ -286,6 +290,7 @@ def test_accepted_identity_remains_without_guestinfo(engine: Any, lost: str) -> 
     child, _request = later(engine, {guestinfo.ACCEPTED: RENEWED.text("NONCE"), guestinfo.IDENTITY: lost})
     assert child.error is None
     assert child.own_identity == identity_report.Seen(True, RENEWED, True)
+    assert child.warnings == ()
     rejected, _request = later(engine, {guestinfo.IDENTITY: lost})
     assert "its guest has not reported it" in str(rejected.error)
 
@@ -307,6 +312,7 @@ def test_entropy_is_only_removed_from_an_existing_child_that_shows_it(engine: An
     entropy = {f"guestinfo.fork.{guestinfo.ENTROPY_PARAM}": ENTROPY}
     accepted = {guestinfo.ACCEPTED: RENEWED.text("NONCE"), guestinfo.DONE: "NONCE 0"}
     assert later(engine, accepted)[1] is None
+    assert later(engine, accepted)[0].warnings == (), "it reports the same"
     assert later(engine, {**accepted, **entropy})[1] is Request.CLEAR
 
 
