@@ -22,6 +22,7 @@ import (
 // linkConfig is the configuration of one interface.
 type linkConfig struct {
 	Name      string
+	MAC       string   // instead of the name
 	Addresses []string // with prefix length
 	Gateway   string
 	DHCP      bool
@@ -50,6 +51,8 @@ func parseNetworkd(text string) []linkConfig {
 		switch strings.TrimSpace(key) {
 		case "Name":
 			config.Name = value
+		case "MACAddress":
+			config.MAC = value
 		case "Address":
 			config.Addresses = append(config.Addresses, withPrefix(value, ""))
 		case "Gateway":
@@ -193,11 +196,14 @@ func applyLink(config linkConfig) error {
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(state.Links, func(l linkState) bool { return l.Name == config.Name })
+	at := slices.IndexFunc(state.Links, func(l linkState) bool {
+		return l.Name == config.Name || config.MAC != "" && strings.EqualFold(l.MAC, config.MAC)
+	})
 	if at < 0 || len(config.Addresses) == 0 && !config.DHCP {
 		return nil
 	}
 	link := state.Links[at]
+	config.Name = link.Name
 	link.Up, link.Addresses = true, nil
 	if config.DHCP {
 		nics, err := hardware()

@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role's identity script in simulated guests, from the fork to what the modules return."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS
+from functional.engines import both_engines
+from functional.vcenter import Result, VCenter
+
+pytestmark = both_engines
+
+SCRIPT = (Path(__file__).parents[2] / "roles/vmfork/files/linux_identity.sh").read_text()
+
+
+@pytest.fixture
+def parent(vcenter: VCenter) -> VCenter:
+    vcenter.enable()
+    vcenter.in_guest(vcenter.moid(), "ssh-keygen -A")
+    result = vcenter.run("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, identity_script=SCRIPT)
+    assert result.get("changed"), result.msg
+    return vcenter
+
+
+def fork(vcenter: VCenter, identity: dict[str, object], *names: str) -> Result:
+    children = [
+        {"name": name, "config_params": {"ipaddress": f"192.0.2.{at}/25, 2001:db8::{at}", "gateway": "192.0.2.1"}}
+        for at, name in enumerate(names, 11)
+    ]
+    return vcenter.run("vmfork_child", parent_name=vcenter.parent, children=children, identity=identity)
+
+
+def test_children_are_somebody_else(parent: VCenter) -> None:
+    result = fork(parent, {}, "web-01", "web-02.example.com")
+    assert not result.get("failed"), result.msg
+    for child, address in zip(result["children"], ["192.0.2.11", "192.0.2.12"], strict=True):
+        items = child["identity"]["items"]
+        # No agents; arping is there on some machines.
+        assert {item: items[item] for item in ITEMS if item not in ("agents", "announce")} == {
+            item: "ok" for item in ITEMS if item not in ("agents", "announce")
+        }, child["identity"]["reasons"]
+        assert items["agents"] == "absent"
+        assert child["identity"]["renewed"] is True
+        assert address in child["ip_addresses"]
+        assert f"{address}/25" in parent.in_guest(child["moid"], "ip address")
+        assert parent.in_guest(child["moid"], "hostname").strip() == child["name"].split(".")[0]
+    first, second = [child["identity"] for child in result["children"]]
+    assert first["machine_id"] != second["machine_id"]
+    assert not set(first["ssh_host_keys"]) & set(second["ssh_host_keys"])
+    assert "web-02.example.com web-02" in parent.in_guest(result["children"][1]["moid"], "cat /etc/hosts")
+
+
+def test_error_in_the_guest_is_that_of_the_child(parent: VCenter) -> None:
+    children = [
+        {"name": "web-01", "config_params": {"ipaddress": "192.0.2.11"}},
+        {"name": "web-02", "config_params": {"ipaddress": "192.0.2.12", "routes": "default"}},
+    ]
+    result = parent.run("vmfork_child", parent_name=parent.parent, children=children, identity={})
+    assert result.get("children"), result.msg
+    good, bad = result["children"]
+    assert (good["error"], good["identity"]["renewed"]) == (None, True)
+    assert "network failed (the config param routes is not valid)" in bad["error"]
+    assert bad["identity"]["items"]["machine_id"] == "ok"
