@@ -239,6 +239,14 @@ parent:
     enabled: true
     quiesced: true
     quiesced_at: "2026-01-31T08:15:02Z"
+has_identity_script:
+  description:
+    - Whether the children of this VM run an identity script, in check mode as the task would leave it. V(false) if
+      that is not known.
+  returned: success
+  type: bool
+  version_added: 0.2.0
+  sample: true
 guest:
   description: The actions in the guest. All values are V(null) if there were none.
   returned: success, and failure in the guest
@@ -362,7 +370,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     parent = parents.find(session, engine, request.vm)
     before = parent.facts()
     if quiesce.is_done(parent, wanted.job, task.warn):
-        return _result(False, before, before, quiesce.no_result())
+        return _result(False, before, before, quiesce.no_result(), quiesce.has_identity_script(parent))
     quiesce.check_guest(parent, wanted)
     quiesce.warn_of_no_report(parent, wanted, task.warn)
     obstacle = quiesce.obstacle(parent)
@@ -371,15 +379,28 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             task.warn(obstacle)
         quiesce.check_privileges(parent, wanted)
         after = {**before, "enabled": before["enabled"] if before["enabled"] is None else True, "quiesced": True}
-        return _result(True, before, after, quiesce.no_result())
+        has_identity_script = wanted.job is not None and wanted.job.identity is not None
+        return _result(True, before, after, quiesce.no_result(), has_identity_script)
     if obstacle is not None:
         raise _errors.BadInput(obstacle)
     guest = quiesce.quiesce(parent, deadline, wanted, task.warn)
-    return _result(True, before, parent.facts(), guest)
+    return _result(True, before, parent.facts(), guest, quiesce.has_identity_script(parent))
 
 
-def _result(changed: bool, before: _module.Result, after: _module.Result, guest: quiesce.GuestResult) -> _module.Result:
-    return {"changed": changed, "parent": after, "guest": guest, "diff": {"before": before, "after": after}}
+def _result(
+    changed: bool,
+    before: _module.Result,
+    after: _module.Result,
+    guest: quiesce.GuestResult,
+    has_identity_script: bool,
+) -> _module.Result:
+    return {
+        "changed": changed,
+        "parent": after,
+        "has_identity_script": has_identity_script,
+        "guest": guest,
+        "diff": {"before": before, "after": after},
+    }
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS
 from functional.engines import both_engines
-from functional.vcenter import Result, VCenter
+from functional.vcenter import PRE_QUIESCE, Result, VCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS
 
 pytestmark = both_engines
 
@@ -22,6 +23,7 @@ def parent(vcenter: VCenter) -> VCenter:
     vcenter.in_guest(vcenter.moid(), "ssh-keygen -A")
     result = vcenter.run("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, identity_script=SCRIPT)
     assert result.get("changed"), result.msg
+    assert result["has_identity_script"] is True
     return vcenter
 
 
@@ -51,6 +53,20 @@ def test_children_are_somebody_else(parent: VCenter) -> None:
     assert first["machine_id"] != second["machine_id"]
     assert not set(first["ssh_host_keys"]) & set(second["ssh_host_keys"])
     assert "web-02.example.com web-02" in parent.in_guest(result["children"][1]["moid"], "cat /etc/hosts")
+
+
+def test_later_task_shows_whether_there_is_a_script(parent: VCenter) -> None:
+    later = parent.run("vmfork_quiesce", name=parent.parent, method="wait")
+    assert (later["changed"], later["has_identity_script"]) == (False, True)
+
+
+def test_parent_without_the_script(vcenter: VCenter) -> None:
+    vcenter.enable()
+    login = {"name": vcenter.parent, **vcenter.guest_login}
+    planned = vcenter.run("vmfork_quiesce", **login, identity_script=SCRIPT, check=True)
+    assert (planned["changed"], planned["has_identity_script"]) == (True, True)
+    done = vcenter.run("vmfork_quiesce", **login, pre_quiesce_script=PRE_QUIESCE)
+    assert (done["changed"], done["has_identity_script"]) == (True, False)
 
 
 def test_error_in_the_guest_is_that_of_the_child(parent: VCenter) -> None:

@@ -569,3 +569,13 @@ def test_wrong_arguments(arguments: list[str]) -> None:
     )
     assert (ended.returncode, ended.stderr) == (2, "")
     assert "prepare" in ended.stdout or "NETWORK must be" in ended.stdout
+
+
+def test_guide_has_the_table_of_the_tests() -> None:
+    guide = (SCRIPT.parents[3] / "docs/docsite/rst/guide_identity.rst").read_text()
+    assert guide.endswith("   :header-rows: 1\n\n" + distributions.table())
+
+
+def test_guide_explains_each_item() -> None:
+    guide = (SCRIPT.parents[3] / "docs/docsite/rst/guide_identity.rst").read_text()
+    assert tuple(re.findall(r"^   \* - ``(\w+)``$", guide.split("Addresses\n")[0], re.M)) == ITEMS

@@ -66,3 +66,68 @@ def test_preflight_is_made(given: Any) -> None:
 @pytest.mark.parametrize("given", [False, "false", "No", "off", "0", 0])
 def test_preflight_is_skipped(given: Any) -> None:
     assert option("__vmfork_preflight", vmfork_preflight=given) is False
+
+
+LOGIN = {"vmfork_guest_username": "root"}
+RUNNING, FROZEN = ({"__vmfork_enabled": {"parent": {"quiesced": quiesced}}} for quiesced in (False, True))
+POST_CLONE = {"vmfork_post_clone_script_file": "post_clone.sh"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "identity", "method"),
+    [
+        ({}, "none", "wait"),
+        (LOGIN, "auto", "scripts"),
+        ({**LOGIN, "vmfork_identity": ""}, "auto", "scripts"),
+        ({**LOGIN, "vmfork_wait_for": "post_clone"}, "auto", "scripts"),
+        ({**LOGIN, "vmfork_wait_for": "tools"}, "none", "wait"),
+        ({**LOGIN, **POST_CLONE}, "none", "scripts"),
+        ({**LOGIN, "vmfork_pre_quiesce_script_file": "pre_quiesce.sh"}, "none", "scripts"),
+        ({**LOGIN, "vmfork_script_file": "script.sh"}, "none", "script"),
+        ({**LOGIN, "vmfork_identity": "none"}, "none", "wait"),
+        ({**LOGIN, **POST_CLONE, "vmfork_identity": "auto"}, "auto", "scripts"),
+        ({"vmfork_identity": "auto"}, "auto", "scripts"),
+        ({"vmfork_identity": '{"network": "none"}'}, {"network": "none"}, "scripts"),
+    ],
+)
+def test_identity(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], identity: Any, method: str) -> None:
+    """By default, it is renewed only where a run without it could not have worked."""
+    monkeypatch.delenv("VMWARE_GUEST_USER", raising=False)
+    assert option("__vmfork_identity", **RUNNING, **variables) == identity
+    assert option("__vmfork_method", **RUNNING, **variables) == method
+
+
+def test_login_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMWARE_GUEST_USER", "root")
+    assert option("__vmfork_identity", **RUNNING) == "auto"
+
+
+def test_parent_at_its_fork_point_stays_as_it_is() -> None:
+    """Unless the user asks for an identity: then the module reports what it was quiesced with."""
+    assert option("__vmfork_method", **FROZEN, **LOGIN) == "wait"
+    assert option("__vmfork_method", **FROZEN, **LOGIN, vmfork_identity="auto") == "scripts"
+
+
+@pytest.mark.parametrize(
+    ("given", "has_script", "is_required"),
+    [("", True, True), ("", False, False), ("", None, True), ("auto", False, True), ("none", True, False)],
+)
+def test_identity_is_required_of_children_that_have_the_script(
+    given: str, has_script: bool | None, is_required: bool
+) -> None:
+    quiesced = {} if has_script is None else {"__vmfork_quiesced": {"has_identity_script": has_script}}
+    passed = option("__vmfork_child_identity", **FROZEN, **LOGIN, vmfork_identity=given, omit="omitted", **quiesced)
+    everything = {"items": ["auto"], "network": "auto", "agents_remove": [], "agents_restart": []}
+    assert passed == (everything if is_required else "omitted")
+
+
+@pytest.mark.parametrize("remove", [["/opt/a", "/opt/b"], "/opt/a,/opt/b"])
+def test_identity_of_a_dictionary(remove: Any) -> None:
+    given = {"items": "clock,agents", "agents": {"remove": remove, "restart": ["a"]}}
+    for form in (given, json.dumps(given)):
+        assert option("__vmfork_child_identity", vmfork_identity=form) == {
+            "items": ["clock", "agents"],
+            "network": "auto",
+            "agents_remove": ["/opt/a", "/opt/b"],
+            "agents_restart": ["a"],
+        }

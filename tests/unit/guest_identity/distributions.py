@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How distributions lay out their files, as their public documentation describes it, and what the script does there.
 
-``python -m unit.guest_identity.distributions``, in ``tests``, prints the table of the guide. The tests compare it.
+``PYTHONPATH=.build/live:tests python -m unit.guest_identity.distributions`` prints the table of the guide.
 """
 
 from __future__ import annotations
@@ -264,3 +264,16 @@ CASES = [
     ),
     Case("any", "none (ip, dhclient)", "ip(8)", plain_ip, "", ("agents", "services", "announce")),
 ]
+
+
+def table() -> str:
+    """Return the rows of the guide's table."""
+    lines: list[str] = []
+    for case in CASES:
+        missing = [f"``{item}``" for item in case.absent]
+        lines += [f"   * - {case.distribution}", f"     - {case.stack}", f"     - {', '.join(missing) or 'nothing'}"]
+    return "\n".join(["   * - Distribution", "     - Network", "     - Absent in the tests", *lines, ""])
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -118,6 +118,11 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     return True
 
 
+def has_identity_script(parent: Parent) -> bool:
+    """Return whether the parent is at its fork point with an identity script, according to its record."""
+    return parent.is_quiesced and guestinfo.identity_script(_extra_config.mapping(parent.values)) is not None
+
+
 def _compare_identity(parent: Parent, identity: runner.Identity | None, warn: t.Callable[[str], None]) -> None:
     """Warn if the parent was quiesced with another identity script than the task has."""
     recorded = guestinfo.identity_script(_extra_config.mapping(parent.values))
