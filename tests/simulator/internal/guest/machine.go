@@ -294,6 +294,22 @@ func (m *Machine) network() (netState, error) {
 	return state, err
 }
 
+// Dial connects to a TCP port at one of the guest's own addresses.
+func (m *Machine) Dial(address string) (conn net.Conn, err error) {
+	if m.platform.options.Kind == Plain {
+		return nil, errors.New("a guest of this kind has no network of its own")
+	}
+	return conn, m.whileRunning(func() error {
+		files, err := m.rpc.call("dial", address, nil)
+		if err != nil {
+			return err
+		}
+		defer closeAll(files)
+		conn, err = net.FileConn(files[0])
+		return err
+	})
+}
+
 // SetTools installs or removes the programs of VMware Tools in the guest.
 func (m *Machine) SetTools(installed bool) {
 	if _, err := m.platform.supervisor.call("tools", toolsRequest{m.spec.ID, installed}, nil); err != nil {

@@ -78,6 +78,7 @@ func (s *Simulator) newControl() http.Handler {
 	handle("GET /vmforksim/guests/{moid}", s.controlGuest)
 	handle("PATCH /vmforksim/guests/{moid}", s.controlTools)
 	handle("POST /vmforksim/guests/{moid}/run", s.controlRun)
+	handle("POST /vmforksim/guests/{moid}/forward", s.controlForward)
 	handle("POST /vmforksim/guests/{moid}/power-on", s.controlPowerOn)
 	handle("PATCH /vmforksim/vms/{moid}", s.controlVM)
 	handle("PATCH /vmforksim/datastores/{name}", s.controlDatastore)

@@ -88,9 +88,10 @@ type Simulator struct {
 	files       sync.Mutex // because govmomi's simulator reads datastores without their locks
 	log         *log.Logger
 
-	work    sync.WaitGroup // work on guests, and on VMs outside of calls
-	workMu  sync.Mutex
-	closing bool
+	work     sync.WaitGroup // work on guests, and on VMs outside of calls
+	workMu   sync.Mutex     // guards what follows
+	closing  bool
+	forwards []net.Listener
 }
 
 // Start starts a simulator with its inventory.
@@ -288,11 +289,14 @@ func (s *Simulator) logError(format string, arguments ...any) {
 // Close ends the guests and servers and removes every temporary file.
 func (s *Simulator) Close() {
 	s.workMu.Lock()
-	closing := s.closing
+	closing, forwards := s.closing, s.forwards
 	s.closing = true
 	s.workMu.Unlock()
 	if closing {
 		return
+	}
+	for _, listener := range forwards {
+		_ = listener.Close()
 	}
 	if s.server != nil {
 		timeout, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
