@@ -14,6 +14,9 @@ if [ "$part" = browser ]; then
     command -v chromium || command -v chromium-browser || command -v google-chrome ||
         exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
 fi
+if [ "$part" = functional ] && [ ! -x /usr/sbin/sshd ]; then
+    tests/harness/not_run.sh "SSH to children" "openssh-server is not installed"
+fi
 # Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
 # unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU. With
 # worksteal a process gets tests that follow each other, so the server that some of a file share does not start in every

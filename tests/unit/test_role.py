@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,53 @@ def test_identity_of_a_dictionary(remove: Any) -> None:
             "agents_remove": ["/opt/a", "/opt/b"],
             "agents_restart": ["a"],
         }
+KEYS = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA=="]
+
+
+def results(*children: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of a run with these results."""
+    identity = {"ssh_host_keys": KEYS, "renewed": True}
+    made = {"state": "created", "moid": "vm-1", "uuid": "u", "instance_uuid": "I-1", "inventory_path": "/x"}
+    rest = {"ip_addresses": ["192.0.2.7"], "config_params": {}, "identity": identity}
+    entries = [{**made, **rest, **child} for child in children]
+    return {
+        "vmfork_children": [child["name"] for child in children],
+        "vmfork_result": {"children": entries, "parent": {"name": "golden"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("child", "keys"),
+    [
+        ({"name": "Web-01"}, {"web-01": KEYS}),
+        ({"name": "web 01"}, {"i-1": KEYS}),
+        ({"name": "*"}, {"i-1": KEYS}),
+        ({"name": "web-01", "identity": None}, {"web-01": []}),
+        ({"name": "web-01", "identity": {"ssh_host_keys": KEYS, "renewed": False}}, {"web-01": []}),
+        ({"name": "web-01", "state": "failed", "identity": None}, {}),
+        ({"name": "web-01", "state": "removed", "identity": None}, {"web-01": []}),
+    ],
+)
+def test_host_keys(child: dict[str, Any], keys: dict[str, list[str]]) -> None:
+    """Only keys that were renewed are accepted; an earlier key of a child without one is removed."""
+    assert option("__vmfork_host_keys", **results(child)) == keys
+
+
+@pytest.mark.parametrize("before", ["", "-o ProxyJump=gate"])
+def test_ssh_arguments(before: str, tmp_path: Path) -> None:
+    """They mean to ssh what they should, even if the path has spaces and percent signs."""
+    directory = tmp_path / "a b%h"
+    directory.mkdir()
+    variables = {
+        **results({"name": "Web-01"}),
+        "vmfork_known_hosts_file": str(directory / "known"),
+        "ansible_ssh_common_args": before,
+    }
+    (host,) = option("__vmfork_hosts", **variables)
+    arguments = shlex.split(option("__vmfork_ssh_args", __vmfork_host=host, **variables))
+    meant = subprocess.run(["ssh", "-G", *arguments, "x"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    settings = dict(line.split(" ", 1) for line in meant.splitlines())
+    assert settings["hostkeyalias"] == "web-01"
+    assert settings["stricthostkeychecking"] == "true"
+    assert settings["userknownhostsfile"].strip('"').replace("%%", "%") == str(directory / "known")
+    assert settings.get("proxyjump", "") == before.partition("=")[2]
