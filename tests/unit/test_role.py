@@ -133,6 +133,8 @@ def test_identity_of_a_dictionary(remove: Any) -> None:
             "agents_remove": ["/opt/a", "/opt/b"],
             "agents_restart": ["a"],
         }
+
+
 KEYS = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA=="]
 
 
