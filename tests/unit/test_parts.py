@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the parts in this process, which has other children than they."""
+    monkeypatch.setattr(parts, "adopt", lambda: None)
+    monkeypatch.setattr(parts, "total_cpu", lambda: 0.0)
     monkeypatch.setattr(sys, "argv", ["parts.py", *arguments])
     return parts.main()
 
@@ -58,3 +62,23 @@ def test_unknown_need(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="part needs unknown"):
         run(monkeypatch, "part:unknown")
     assert not log.exists()
+
+
+DETACHED = """
+import os, subprocess, sys
+from harness import parts
+parts.adopt()
+before = parts.total_cpu()
+busy = "import time\\nwhile time.process_time() < 0.3: pass"
+subprocess.run(["sh", "-c", 'setsid "$0" -c "$1" &', sys.executable, busy], check=True)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+print(parts.total_cpu() - before)
+"""
+
+
+def test_detached_process_counts() -> None:
+    path = str(Path(parts.__file__).parents[1])
+    ended = subprocess.run(
+        [sys.executable, "-c", DETACHED], env={"PYTHONPATH": path}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert float(ended.stdout) >= 0.3

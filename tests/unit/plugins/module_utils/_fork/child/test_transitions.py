@@ -1046,6 +1046,7 @@ def test_every_unfinished_state_has_a_message(wait_for: str, step: Step) -> None
     sentence = transitions.unfinished(child, 30)
     assert sentence.startswith("Child web-01 is not ready after 30 seconds: ")
     assert sentence.endswith(".")
+    assert ("vCenter has not finished" in sentence) is (step not in (Step.RUNNING, Step.SETTLING))
 
 
 @pytest.mark.parametrize("rest", ["\u00b2 x", "9" * 5000, "0 @@@", "", "0 \ud800"])
