@@ -103,9 +103,21 @@ def test_children_cost_their_requests_and_a_constant_number_of_calls(quiesced: V
 def test_nothing_to_do_for_200_children(vcenter: VCenter) -> None:
     children = [{"name": f"web-{number:03}"} for number in range(200)]
     task = {"parent_name": vcenter.parent, "children": children, "wait_for": "powered_on", "allow_running_parent": True}
-    assert vcenter.ok("vmfork_child", **task)["summary"]["created"] == 200
-    calls = cost(vcenter, "vmfork_child", **task)
+    created = vcenter.ok("vmfork_child", **task)
+    assert created["summary"]["created"] == 200
+    with vcenter.calls() as calls:
+        unchanged = vcenter.ok("vmfork_child", **task)
     assert sum(calls.values()) <= 7, calls
+    assert unchanged["summary"]["existing"] == 200
+    # All that is known of the children is returned, although they are read only once.
+    assert [facts_of(child) for child in unchanged["children"]] == [facts_of(child) for child in created["children"]]
+    assert {child["esxi_hostname"] for child in unchanged["children"]} == {"DC0_H0"}
+
+
+def facts_of(child: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a child without what the task did to it."""
+    done = {"state", "changed", "seconds", "timeline"}
+    return {key: value for key, value in child.items() if key not in done}
 
 
 def test_check_mode_asks_for_privileges_in_one_request(quiesced: VCenter) -> None:
