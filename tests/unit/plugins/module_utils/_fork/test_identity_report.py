@@ -364,6 +364,8 @@ def test_each_child_gets_its_own_entropy() -> None:
     [without] = spec.parse({**params, "name": ["a"], "identity": option(items=["clock"])})
     assert (without.entropy, without.secrets) == (None, {})
     assert (without.clock_params(12.9), first.clock_params(12.9)) == ({"vmfork.clock": "12"}, {"vmfork.clock": "12"})
+    [timeless] = spec.parse({**params, "name": ["a"], "identity": option(items=["random"])})
+    assert (timeless.clock_params(12.9), set(timeless.secrets)) == ({}, {"vmfork.entropy"})
     [plain] = spec.parse({**params, "name": ["a"], "identity": None})
     assert (plain.identity_params, plain.secrets, plain.clock_params(12.9)) == ({}, {}, {})
 
