@@ -383,6 +383,30 @@ def test_keys_remain_without_ssh_keygen(root: pathlib.Path) -> None:
 
 
 @needs_namespaces
+def test_file_that_does_not_keep_what_is_written_is_an_error(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_networkd(), hostname="web-01")
+    guest.files["/etc/hostname"] = "-> /dev/null"
+    outcome = run(root, guest, items="hostname")
+    assert outcome.reasons == {"hostname": "/etc/hostname does not have what was written to it"}
+    assert outcome.codes == [0, 90]
+
+
+@needs_namespaces
+def test_key_that_is_not_new_is_an_error(root: pathlib.Path) -> None:
+    """As from a broken random number generator."""
+    guest = distributions.debian_networkd()
+    guest.before += "cp /etc/ssh/ssh_host_ed25519_key /old; cp /etc/ssh/ssh_host_ed25519_key.pub /old.pub\n"
+    generate = 'case $1 in -q) cp /old "$9"; cp /old.pub "$9.pub" ;; *) exec /usr/bin/ssh-keygen "$@" ;; esac'
+    guest.between = (
+        f"rm /tools/ssh-keygen; printf '%s\\n' '#!/bin/sh' 'PATH=/usr/bin' '{generate}' >/tools/ssh-keygen\n"
+        "chmod 755 /tools/ssh-keygen"
+    )
+    outcome = run(root, guest, items="ssh_host_keys")
+    assert outcome.reasons == {"ssh_host_keys": "/etc/ssh/ssh_host_ed25519_key is not a new key"}
+    assert outcome.codes == [0, 90]
+
+
+@needs_namespaces
 def test_keys_of_each_type_and_place(root: pathlib.Path) -> None:
     """With a host certificate, which is for the parent's key."""
     guest = distributions.debian_networkd()
