@@ -278,6 +278,8 @@ HOSTILE = [
         ("ipaddress", "192.0.2.11/33"),
         ("ipaddress", "192.0.2.256"),
         ("netmask", "255.0.255.0"),
+        ("ipaddress", "2001:db8::$(touch${IFS}/pwned)"),
+        ("gateway", "2001:db8::1;DNS=6.6.6.6"),
     ],
 )
 def test_hostile_network_param_is_refused(root: pathlib.Path, name: str, value: str) -> None:
