@@ -194,13 +194,16 @@ except (IOError, OSError) as error:
 '
 # shellcheck disable=SC2016
 ENTROPY_PERL='
-use strict; use MIME::Base64;
-my $data = decode_base64(join "", <STDIN>);
-open(my $device, ">", "/dev/urandom") or die "$!\n";
-defined ioctl($device, 0x40085203, my $add = pack("ii", 8 * length($data), length($data)) . $data) or die "$!\n";
+use strict;
+sub refused { print STDERR "$!\n"; exit 1 }
+(my $text = join "", <STDIN>) =~ tr{A-Za-z0-9+/}{}cd;
+$text =~ tr{A-Za-z0-9+/}{ -_}; # uuencoded, which perl decodes without a module
+my $data = join "", map { unpack "u", chr(32 + int(length($_) * 3 / 4)) . $_ } $text =~ /(.{1,60})/g;
+open(my $device, ">", "/dev/urandom") or refused;
+defined ioctl($device, 0x40085203, my $add = pack("ii", 8 * length($data), length($data)) . $data) or refused;
 exit 0 if defined ioctl($device, 0x5207, 0);
 exit 3 if $! == 22 || $! == 25;
-die "$!\n";
+refused;
 '
 
 add_entropy() {
@@ -343,14 +346,16 @@ write_hosts() {
 }
 
 # --- Adapters --------------------------------------------------------------------------------------------------------
-# adapters: print "DEVICE INTERFACE" of each adapter, in the order of the devices.
+# adapters: print "DEVICE INTERFACE" of each adapter, in the order of vSphere. Virtual hardware labels them since
+# version 10; the order of the devices is another one from the fifth adapter on.
 adapters() {
   for link in $(files '/sys/class/net/*/device'); do
     interface=${link%/device}
     interface=${interface##*/}
     [ "$(cat "/sys/class/net/$interface/type" 2>/dev/null)" = 1 ] || continue
-    device=$(readlink -f "$link") && echo "$device $interface"
-  done | sort
+    label=$(sed -n 's/^Ethernet\([0-9][0-9]*\)$/\1/p' "$link/label" 2>/dev/null)
+    device=$(readlink -f "$link") && echo "${label:-99} $device $interface"
+  done | sort -k 1,1n -k 2 | cut -d ' ' -f 2-
 }
 
 interfaces() { adapters | cut -d ' ' -f 2; }
@@ -373,7 +378,8 @@ wait_for() {
 is_gone() { [ -z "$(interface_of "$1")" ]; }
 is_there() { [ -n "$(interface_of "$1")" ]; }
 # MAC addresses in the configuration: udev rules, links, profiles.
-CONFIGURED_MACS='/etc/udev/rules.d/*net*.rules /etc/systemd/network/* /etc/netplan/*.yaml /etc/network/interfaces
+CONFIGURED_MACS='/etc/udev/rules.d/*net*.rules /etc/systemd/network/* /run/systemd/network/* /etc/netplan/*.yaml
+  /etc/network/interfaces
   /etc/network/interfaces.d/* /etc/sysconfig/network-scripts/ifcfg-* /etc/sysconfig/network/ifcfg-*
   /etc/NetworkManager/system-connections/*'
 # replace_mac OLD NEW
@@ -644,7 +650,9 @@ $started}$(stanza "$2")"
 # configured: print the interfaces that ifup knows.
 configured() {
   for interface in $(interfaces); do
-    ! grep -q "^ *iface  *$interface " $(files $INTERFACES) /dev/null || echo "$interface"
+    cat $(files $INTERFACES) /dev/null 2>/dev/null | awk -v name="$interface" '
+      $1 == "iface" && $2 == name { found = 1 }
+      END { if (found) print name }'
   done
 }
 
@@ -753,7 +761,13 @@ has_wishes() {
   done
 }
 
-has_address() { ip -o address show dev "$1" scope global | grep -qv tentative; }
+# has_address INTERFACE: of each family that it had in the parent, since IPv6 is often there before IPv4.
+has_address() {
+  families=$(sed -n "/^$1 .*:/s/.*/-6/p; /^$1 .*[.]/s/.*/-4/p" $STATE/addresses 2>/dev/null | sort -u)
+  for family in ${families:--o}; do
+    ip -o "$family" address show dev "$1" scope global | grep -qv tentative || return 1
+  done
+}
 has_cable() { [ "$(cat "/sys/class/net/$1/carrier" 2>/dev/null)" = 1 ]; }
 
 # confirm_adapter NUMBER INTERFACE
@@ -896,6 +910,11 @@ renew_services() {
 # --- Parent and child ------------------------------------------------------------------------------------------------
 # Between the fork point and the renewal, no child may send anything with the parent's addresses.
 take_network_down() {
+  for upper in $(for interface in $(interfaces); do files "/sys/class/net/$interface/upper_*"; done); do
+    interface=${upper%/*}
+    failed "${interface##*/} is part of ${upper##*/upper_}, whose addresses are not renewed; set the network to none"
+  done
+  [ "$status" = ok ] || return
   stop_managers
   for interface in $(interfaces); do
     attempt ip address flush dev "$interface" scope global && attempt ip link set dev "$interface" down ||
