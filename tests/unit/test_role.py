@@ -185,3 +185,22 @@ def test_ssh_arguments(before: str, tmp_path: Path) -> None:
     assert settings["stricthostkeychecking"] == "true"
     assert settings["userknownhostsfile"].strip('"').replace("%%", "%") == str(directory / "known")
     assert settings.get("proxyjump", "") == before.partition("=")[2]
+
+
+def tasks_of(name: str) -> list[dict[str, Any]]:
+    path = Path(__file__).parents[2] / f"roles/vmfork/tasks/{name}.yml"
+    return list(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(("file", "is_checked"), [("/known", True), ("", "omitted")])
+def test_host_keys_are_checked_whatever_the_configuration_says(file: str, is_checked: Any) -> None:
+    """With host_key_checking = False, Ansible passes StrictHostKeyChecking=no first, and ssh takes the first value."""
+    (task,) = tasks_of("inventory")
+    template = task["ansible.builtin.add_host"]["ansible_host_key_checking"]
+    assert evaluate(template, {**ROLE, "vmfork_known_hosts_file": file, "omit": "omitted"}) == is_checked
+
+
+def test_known_hosts_file_stays_the_users() -> None:
+    """The play may have become: true."""
+    (task,) = tasks_of("known_hosts")
+    assert task["become"] is False
