@@ -29,6 +29,11 @@ def test_secrets_in_the_output_are_masked(output: str, expected: str) -> None:
     assert output_mask.mask(output, ["s3cret-value", "first-line\nsecond-line", "a\nb"]) == expected
 
 
+def test_shortest_secret_that_is_masked() -> None:
+    """vmfork_child refuses shorter ones; masking a short line of a secret would mask parts of other output."""
+    assert output_mask.mask("12345678 1234567", ["12345678", "another-secret\n1234567"]) == "******** 1234567"
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_secret_within_another_does_not_uncover_it(first: int) -> None:
     secrets = ["password", "password-and-more", "my-password"]

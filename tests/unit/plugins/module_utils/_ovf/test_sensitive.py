@@ -117,3 +117,9 @@ def test_values_in_other_texts() -> None:
     assert masking.without(text, ["a b-c", "ab", "7", "", None]) == (
         f"Property 'x' has the value '{MASK}', and not '{MASK}' or '{MASK}', in 17 cabs"
     )
+
+
+@pytest.mark.parametrize(("value", "shown"), [("abc", "abcd"), ("abcd", f"{MASK}e")])
+def test_short_value_is_masked_only_as_a_word(value: str, shown: str) -> None:
+    """Three characters are found in many words."""
+    assert masking.without("abcd" if value == "abc" else "abcde", [value]) == shown

@@ -254,6 +254,13 @@ def test_sentence_of_the_issue() -> None:
     assert result["text"] == "Room for 22 of 32 children: 88 GiB of memory free on esx-1, 4 GiB a child."
 
 
+@pytest.mark.parametrize(("limit", "beginning"), [(31, "Room for 31 of 32 children: "), (32, "Preflight: ")])
+def test_sentence_of_one_check(limit: int, beginning: str) -> None:
+    """Room for all of them is nothing to say."""
+    check = preflight.Check("memory", WARN, "88 GiB of memory free", limit=limit)
+    assert preflight.judge(GOOD).sentence(check) == f"{beginning}88 GiB of memory free."
+
+
 FIRST, OTHERS = named(10), named(22, "other")
 """Children in two places."""
 
