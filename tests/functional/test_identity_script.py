@@ -20,7 +20,7 @@ SCRIPT = (Path(__file__).parents[2] / "roles/vmfork/files/linux_identity.sh").re
 @pytest.fixture
 def parent(vcenter: VCenter) -> VCenter:
     vcenter.enable()
-    vcenter.in_guest(vcenter.moid(), "ssh-keygen -A")
+    vcenter.in_guest(vcenter.moid(), "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
     result = vcenter.run("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, identity_script=SCRIPT)
     assert result.get("changed"), result.msg
     assert result["has_identity_script"] is True

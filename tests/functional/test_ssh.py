@@ -66,7 +66,7 @@ PLAYS = """
 """
 
 SSH_SERVER = """
-ssh-keygen -A
+ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 echo 'sshd:x:105:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd
 mkdir -p /root/.ssh
 echo '@PUBLIC_KEY@' >/root/.ssh/authorized_keys
