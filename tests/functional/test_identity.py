@@ -154,6 +154,30 @@ def test_children_with_the_same_key_fail_both(parent: VCenter) -> None:
     }
 
 
+def test_clash_is_remembered(parent: VCenter) -> None:
+    """A later task that names only one of the children does not accept it, whether it requires an identity or not."""
+    assert quiesce(parent)["changed"]
+    assert fork(parent, "shared", "shared")["summary"]["failed"] == 2
+    for identity in ({}, None):
+        [child] = fork(parent, "shared", identity=identity)["children"]
+        assert "an earlier task found that another child has its machine ID or SSH host key" in child["error"]
+        assert child["identity"]["renewed"] is False
+    parent.govc("vm.destroy", "shared-1")
+    [shown] = parent.ok("vmfork_info", name=parent.parent)["parents"][0]["children"]
+    assert shown["identity"]["renewed"] is False
+
+
+@vmfork_only("children of Instant Clone start their operating system at a power-on")
+def test_clash_ends_with_another_run_of_the_child(parent: VCenter) -> None:
+    assert quiesce(parent)["changed"]
+    assert fork(parent, "shared", "shared")["summary"]["failed"] == 2
+    parent.govc("vm.destroy", "shared-1")
+    parent.govc("vm.power", "-off", "shared-0")
+    [child] = fork(parent, "shared")["children"]
+    assert child["error"] is None
+    assert child["identity"]["renewed"] is True
+
+
 def test_failed_children_are_removed_on_request(parent: VCenter) -> None:
     assert quiesce(parent)["changed"]
     result = fork(parent, "ok", "shared", "shared", on_failure="remove")

@@ -42,8 +42,8 @@ IDENTITY = "guestinfo.vmfork.identity"
 """The report of the identity script, see ``identity_report.py``."""
 
 ACCEPTED = "vmfork.identity"
-"""Our record of an accepted identity, in the same form. No guest can write this key, so its host keys can be trusted
-later, and it remains when guestinfo does not."""
+"""Our record of an accepted identity, in the same form, or of a refused one: ``<nonce> refused``. No guest can write
+this key, so its host keys can be trusted later, and it remains when guestinfo does not."""
 
 PAYLOAD = "guestinfo.vmfork.payload"
 """Prefix of the keys that carry scripts to the guest: ``<key>.0``, ``<key>.1`` …"""
@@ -84,6 +84,8 @@ the secret that it hides."""
 
 UNREADABLE = "unreadable"
 """Replaces the stage of a report that cannot be read, and the exit code of one that is written back."""
+
+_REFUSED = "refused"
 
 _CODE = re.compile("[0-9]{1,10}")
 _MAX_CODE = 0xFFFFFFFF
@@ -188,7 +190,16 @@ def identity(extra_config: t.Mapping[str, str], nonce: str | None) -> identity_r
     accepted = identity_report.parse(extra_config.get(ACCEPTED, ""), nonce)
     if accepted.report is not None:
         return accepted._replace(is_accepted=True)
-    return reported_identity(extra_config, nonce)
+    is_refused = _words(extra_config, ACCEPTED, nonce) == [_REFUSED]
+    return reported_identity(extra_config, nonce)._replace(is_refused=is_refused)
+
+
+def refusal(nonce: str) -> dict[str, str]:
+    """Return the extraConfig keys that record that the identity of the child with this nonce is also another child's.
+
+    A later task may not read that other child, and could not find out again.
+    """
+    return {ACCEPTED: f"{nonce} {_REFUSED}"}
 
 
 def reported_identity(extra_config: t.Mapping[str, str], nonce: str | None) -> identity_report.Seen:

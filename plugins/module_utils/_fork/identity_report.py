@@ -124,11 +124,13 @@ class Seen(t.NamedTuple):
     :param is_there: whether there is one with the right nonce.
     :param report: ``None`` if it is missing or not valid.
     :param is_accepted: whether it was accepted earlier, and is recorded where the guest cannot change it.
+    :param is_refused: whether it was found to be another child's, too, which is recorded there as well.
     """
 
     is_there: bool = False
     report: Report | None = None
     is_accepted: bool = False
+    is_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,8 @@ def objection(requested: Wanted | None, seen: Seen, parent: Report | None) -> st
     :param requested: ``None``: the task does not require a renewed identity, but what the child reports must be true.
     :param parent: the report of the parent.
     """
+    if seen.is_refused:
+        return "an earlier task found that another child has its machine ID or SSH host key"
     if seen.report is None:
         if seen.is_there:
             return "its guest wrote an unreadable report"

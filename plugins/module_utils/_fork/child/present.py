@@ -8,14 +8,16 @@ Private to the collection. ``absent.py`` removes them.
 from __future__ import annotations
 
 import datetime
+import functools
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
     _extra_config,
     _inventory,
     _properties,
+    _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity, identity_report
@@ -26,7 +28,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     port_groups,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, CLEAR_SECONDS, Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders, place
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
@@ -174,6 +176,8 @@ def ensure_present(
             warn(warning)
         _warn_of_clocks(parent, children, warn)
     children = _without_duplicates(children)
+    if not check_mode:
+        children = _with_refusals(parent, children)
     ended = {child.name: child for child in children}
     for plan in plans:
         plan.child, plan.seconds = ended.get(plan.spec.name), seconds.get(plan.spec.name, 0.0)
@@ -190,6 +194,28 @@ def _without_duplicates(children: t.Sequence[transitions.Child]) -> list[transit
     reports = {child.name: report for child in children if (report := child.own_identity.report) is not None}
     clashes = identity_report.duplicates(reports)
     return [transitions.clashing(child, clashes[child.name]) if child.name in clashes else child for child in children]
+
+
+def _with_refusals(parent: Parent, children: t.Sequence[transitions.Child]) -> list[transitions.Child]:
+    """Record on the clashing children that their identity is refused, in place of one that was accepted before."""
+    jobs: dict[str, _tasks.Job] = {}
+    for child in children:
+        if child.clash is not None and child.vm is not None and child.nonce and not child.own_identity.is_refused:
+            spec = _extra_config.spec(guestinfo.refusal(child.nonce))
+            what = f"Could not record that the identity of child {child.name} is refused"
+            jobs[child.name] = (what, functools.partial(child.vm.ReconfigVM_Task, spec))
+    if not jobs:
+        return list(children)
+    errors: t.Mapping[str, _errors.Error | None]
+    try:
+        with parent.session.clean_up(CLEAR_SECONDS) as deadline:
+            errors = _tasks.run_all(parent.session, deadline, jobs)
+    except _errors.Error as error:
+        errors = dict.fromkeys(jobs, error)
+    return [
+        replace(child, error=f"{child.error} {error.sentence}") if (error := errors.get(child.name)) else child
+        for child in children
+    ]
 
 
 OLD = datetime.timedelta(hours=24)

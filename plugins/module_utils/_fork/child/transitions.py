@@ -295,10 +295,10 @@ class Child:
         keys = dict.fromkeys(guestinfo.left_by_quiesce(_extra_config.mapping(self.values)), "")
         if self.lacks_note:
             keys[guestinfo.DONE] = f"{self.nonce} {guestinfo.code_text(ended)}"
-        _is_there, identity, is_accepted = self.own_identity
-        is_new = self.goal.wait_for == "post_clone" and not is_accepted
-        if is_new and identity is not None and self.objection is None:
-            keys[guestinfo.ACCEPTED] = identity.text(t.cast(str, self.nonce))
+        seen = self.own_identity
+        is_new = self.goal.wait_for == "post_clone" and not seen.is_accepted
+        if is_new and seen.report is not None and self.objection is None:
+            keys[guestinfo.ACCEPTED] = seen.report.text(t.cast(str, self.nonce))
         return keys
 
     @property
@@ -314,9 +314,11 @@ class Child:
     @property
     def identity_differs(self) -> bool:
         """Return whether the guest now reports another identity than the accepted one."""
-        _is_there, accepted, is_accepted = self.own_identity
+        seen = self.own_identity
         reported = guestinfo.reported_identity(_extra_config.mapping(self.values), self.nonce).report
-        return is_accepted and accepted is not None and reported is not None and reported.values != accepted.values
+        if not seen.is_accepted or seen.report is None or reported is None:
+            return False
+        return reported.values != seen.report.values
 
     @property
     def objection(self) -> str | None:

@@ -295,6 +295,18 @@ def test_accepted_identity_remains_without_guestinfo(engine: Any, lost: str) -> 
     assert "its guest has not reported it" in str(rejected.error)
 
 
+@pytest.mark.parametrize("reported", ["", RENEWED.text("NONCE")])
+@pytest.mark.parametrize("requested", [None, EVERYTHING])
+def test_refused_identity_stays_refused(engine: Any, requested: Wanted | None, reported: str) -> None:
+    refused = {**guestinfo.refusal("NONCE"), guestinfo.IDENTITY: reported}
+    child, request = later(engine, refused, wanted(requested))
+    assert "an earlier task found that another child has its machine ID or SSH host key" in str(child.error)
+    assert "state=absent" in str(child.error)
+    assert guestinfo.ACCEPTED not in child.note
+    assert request in (None, Request.NOTE)
+    assert later(engine, guestinfo.refusal("other"), wanted(requested))[0].error is None, "a clone inherits the record"
+
+
 def test_record_of_another_vm_does_not_count(engine: Any) -> None:
     """A clone inherits the record."""
     child, _request = later(engine, {guestinfo.ACCEPTED: FORGED.text("other"), guestinfo.IDENTITY: ""})
