@@ -111,11 +111,11 @@ class Report:
         return {**machine_id, **{key: f"SSH host key ({key.split(' ')[0]})" for key in self.ssh_host_keys}}
 
     @property
-    def renewed_values(self) -> dict[str, str]:
-        """The :attr:`values` that the script has renewed according to the report."""
-        is_renewed = {key: self.has_renewed("ssh_host_keys") for key in self.ssh_host_keys}
-        is_renewed[str(self.machine_id)] = self.has_renewed("machine_id")
-        return {value: what for value, what in self.values.items() if is_renewed[value]}
+    def requested_values(self) -> dict[str, str]:
+        """The :attr:`values` that the script was to renew. No status in the report excuses one that is not unique."""
+        is_requested = {key: "ssh_host_keys" in self.items for key in self.ssh_host_keys}
+        is_requested[str(self.machine_id)] = "machine_id" in self.items
+        return {value: what for value, what in self.values.items() if is_requested[value]}
 
 
 class Seen(t.NamedTuple):
@@ -352,7 +352,7 @@ def _objections(requested: Wanted | None, report: Report, parent: Report | None)
         if report.has_renewed(item) and not value:
             yield f"{item} was reported as renewed, but not shown"
     theirs = parent.values if parent is not None else {}
-    for value, what in report.renewed_values.items():
+    for value, what in report.requested_values.items():
         if value in theirs:
             yield f"it has the {what} of its parent"
 
@@ -369,7 +369,7 @@ def duplicates(reports: t.Mapping[str, Report]) -> dict[str, str]:
     result = {}
     for name, report in reports.items():
         shared: dict[str, list[str]] = {}
-        for value, what in report.renewed_values.items():
+        for value, what in report.requested_values.items():
             others = [other for other in owners[value] if other != name]
             if others:
                 shared[what] = others

@@ -277,6 +277,22 @@ def test_renewed_identity(requested: Wanted | None) -> None:
             SEEN(True, report(ssh_host_keys=(ed25519(3), ed25519(2)))),
             "it has the SSH host key (ssh-ed25519) of its parent",
         ),
+        # Whatever the report says about the item.
+        (
+            Wanted(),
+            SEEN(True, report(items={"machine_id": "absent"}, machine_id=OTHER.machine_id)),
+            "it has the machine ID of its parent",
+        ),
+        (
+            None,
+            SEEN(True, report(items={"ssh_host_keys": "absent"}, ssh_host_keys=(ed25519(2),))),
+            "it has the SSH host key (ssh-ed25519) of its parent",
+        ),
+        (
+            Wanted(),
+            SEEN(True, report(items={"machine_id": "failed"}, machine_id=OTHER.machine_id)),
+            "machine_id failed; it has the machine ID of its parent",
+        ),
     ],
 )
 def test_identity_that_does_not_count(requested: Wanted | None, seen: identity_report.Seen, why: str) -> None:
@@ -296,7 +312,10 @@ def test_identity_that_does_not_count(requested: Wanted | None, seen: identity_r
         ),
         (
             Wanted(),
-            SEEN(True, report(items={"ssh_host_keys": "absent", "machine_id": "absent"}, ssh_host_keys=(ed25519(2),))),
+            SEEN(
+                True,
+                report(items={"ssh_host_keys": "absent", "machine_id": "absent"}, ssh_host_keys=(), machine_id=None),
+            ),
         ),
     ],
 )
@@ -311,12 +330,14 @@ def test_duplicates() -> None:
         "web-03": report(machine_id="ef" * 32, ssh_host_keys=(rsa(), ed25519(5))),
         "web-04": OTHER,
         "kept": Report({"clock": "ok"}, machine_id=OTHER.machine_id),
+        "absent": Report({"ssh_host_keys": "absent"}, ssh_host_keys=(rsa(),)),
     }
     assert identity_report.duplicates(reports) == {
         "web-01": "it has the same machine ID as web-02",
         "web-02": "it has the same machine ID as web-01; it has the same SSH host key (ssh-ed25519) as web-03",
-        "web-03": "it has the same SSH host key (ssh-ed25519) as web-02",
+        "web-03": "it has the same SSH host key (ssh-rsa) as absent; it has the same SSH host key (ssh-ed25519) as web-02",
         "web-04": "it has the same machine ID as kept",
+        "absent": "it has the same SSH host key (ssh-rsa) as web-03",
     }
     many = identity_report.duplicates({f"web-{number}": report() for number in range(9)})
     assert "machine ID as web-1, web-2, web-3 and 5 more" in many["web-0"]
