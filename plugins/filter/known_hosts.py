@@ -13,9 +13,10 @@ author: vmfork.vsphere contributors (@vmfork)
 description:
   - Returns the content of a known_hosts file in which the given hosts have exactly the given keys. All other lines
     stay.
-  - Only lines that begin with the name of one of the hosts alone are replaced, not those with hashed names, patterns,
-    or several names.
-positional: hosts
+  - Only lines that this filter has written are replaced. They end with the comment C(vmfork).
+  - Fails if a host has a key, and the file has another line for its name, hashed or not. The host could be mistaken for
+    another one then. Patterns are not compared.
+positional: hosts, file
 options:
   _input:
     description: The content of the file; empty if it does not exist.
@@ -29,17 +30,21 @@ options:
         M(vmfork.vsphere.vmfork_child).
     type: dict
     required: true
+  file:
+    description: The path of the file, for error messages.
+    type: str
+    default: The known_hosts file
 """
 
 EXAMPLES = r"""
 - name: Write the host keys of a child
   ansible.builtin.copy:
-    content: "{{ before | default('', true) | vmfork.vsphere.known_hosts(keys) }}"
+    content: "{{ before | vmfork.vsphere.known_hosts(keys, file) }}"
     dest: "{{ file }}"
     mode: "0600"
   vars:
     file: "{{ playbook_dir }}/known_hosts"
-    before: "{{ lookup('ansible.builtin.file', file, errors='ignore') }}"
+    before: "{{ lookup('ansible.builtin.file', file, rstrip=false) if file is exists else '' }}"
     keys:
       web-01: "{{ vmfork_result.children[0].identity.ssh_host_keys }}"
 """
@@ -50,6 +55,9 @@ _value:
   type: str
 """
 
+import base64
+import hashlib
+import hmac
 import re
 import typing as t
 
@@ -59,10 +67,15 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _KEY = re.compile(r"[a-z0-9-]+ [A-Za-z0-9+/]+={0,2}")
 
 
-def known_hosts(text: str, hosts: t.Mapping[str, t.Sequence[str]]) -> str:
+_COMMENT = "vmfork"
+"""Marks the lines that this filter has written."""
+
+
+def known_hosts(text: str, hosts: t.Mapping[str, t.Sequence[str]], file: str = "The known_hosts file") -> str:
     """Return the content of a known_hosts file in which these hosts have these keys.
 
-    :raises AnsibleFilterError: a name or a key would be read as something else, such as a pattern.
+    :raises AnsibleFilterError: a name or a key would be read as something else, such as a pattern, or the name belongs
+        to a host that somebody else has put into the file.
     """
     for name, keys in hosts.items():
         if not _NAME.fullmatch(name):
@@ -71,9 +84,37 @@ def known_hosts(text: str, hosts: t.Mapping[str, t.Sequence[str]]) -> str:
             )
         if not all(_KEY.fullmatch(key) for key in keys):
             raise AnsibleFilterError(f"A host key of {name} is not a type and base64 text. Check where it comes from.")
-    kept = [line for line in text.splitlines() if line.split(" ", 1)[0] not in hosts]
-    new = [f"{name} {key}" for name, keys in hosts.items() for key in keys]
+    lines = text.removesuffix("\n").split("\n") if text else []  # for ssh, nothing else ends a line
+    kept = [line for line in lines if not _is_ours(line, hosts)]
+    for name in (name for name, keys in hosts.items() if keys):
+        if any(_names(line, name) for line in kept):
+            raise AnsibleFilterError(
+                f"{file} has a line for {name} that was not written for a child, so the child could be mistaken for "
+                "that host. Use another file, give the child another name, or remove the line."
+            )
+    new = [f"{name} {key} {_COMMENT}" for name, keys in hosts.items() for key in keys]
     return "".join(f"{line}\n" for line in [*kept, *new])
+
+
+def _is_ours(line: str, hosts: t.Container[str]) -> bool:
+    words = line.rstrip("\r").split(" ")
+    return len(words) == 4 and words[0] in hosts and words[3] == _COMMENT
+
+
+def _names(line: str, name: str) -> bool:
+    """Return whether a line of known_hosts is for a host, by its name or by the hash of it (HMAC-SHA1 with a salt)."""
+    for entry in re.split("[ \t]", line.lstrip(" \t"))[0].split(","):
+        if entry.lower() == name or (entry.startswith("|1|") and _has_hash(entry, name)):
+            return True
+    return False
+
+
+def _has_hash(entry: str, name: str) -> bool:
+    try:
+        salt, digest = [base64.b64decode(part) for part in entry.split("|")[2:]]
+    except ValueError:  # not base64, or other parts
+        return False
+    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
 
 
 class FilterModule:

@@ -158,8 +158,8 @@ def test_clash_is_remembered(parent: VCenter) -> None:
     """A later task that names only one of the children does not accept it, whether it requires an identity or not."""
     assert quiesce(parent)["changed"]
     assert fork(parent, "shared", "shared")["summary"]["failed"] == 2
-    for identity in ({}, None):
-        [child] = fork(parent, "shared", identity=identity)["children"]
+    for requested in ({"items": ["auto"]}, None):
+        [child] = fork(parent, "shared", identity=requested)["children"]
         assert "an earlier task found that another child has its machine ID or SSH host key" in child["error"]
         assert child["identity"]["renewed"] is False
     parent.govc("vm.destroy", "shared-1")

@@ -184,6 +184,7 @@ def test_ssh_arguments(before: str, tmp_path: Path) -> None:
     assert settings["hostkeyalias"] == "web-01"
     assert settings["stricthostkeychecking"] == "true"
     assert settings["userknownhostsfile"].strip('"').replace("%%", "%") == str(directory / "known")
+    assert settings["globalknownhostsfile"] == "/dev/null"
     assert settings.get("proxyjump", "") == before.partition("=")[2]
 
 
@@ -198,6 +199,62 @@ def test_host_keys_are_checked_whatever_the_configuration_says(file: str, is_che
     (task,) = tasks_of("inventory")
     template = task["ansible.builtin.add_host"]["ansible_host_key_checking"]
     assert evaluate(template, {**ROLE, "vmfork_known_hosts_file": file, "omit": "omitted"}) == is_checked
+
+
+def known_hosts_content(file: Path, **variables: Any) -> str:
+    """Return what the role writes to a known_hosts file."""
+    (task,) = tasks_of("known_hosts")
+    given = {**ROLE, **results({"name": "Web-01"}), "vmfork_known_hosts_file": str(file), **variables}
+    return str(evaluate(task["ansible.builtin.copy"]["content"], given))
+
+
+def test_known_hosts_file_is_created_or_extended(tmp_path: Path) -> None:
+    file = tmp_path / "known"
+    line = f"web-01 {KEYS[0]} vmfork\n"
+    assert known_hosts_content(file).startswith(line)
+    file.write_text("gate ssh-ed25519 AAAA\n")
+    assert known_hosts_content(file).startswith(f"gate ssh-ed25519 AAAA\n{line}")
+
+
+def test_known_hosts_file_that_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
+    """A directory, since root can read all files."""
+    with pytest.raises(Exception, match=str(tmp_path)):
+        known_hosts_content(tmp_path)
+
+
+def test_known_hosts_file_is_named_in_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "known"
+    file.write_text("web-01 ssh-ed25519 AAAA\n")
+    with pytest.raises(Exception, match=f"{file} has a line for web-01"):
+        known_hosts_content(file)
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_written"),
+    [
+        ({"__vmfork_children_task": {"children": []}}, True),
+        ({"__vmfork_children_task": {"children": [], "failed": True}}, True),
+        ({"__vmfork_children_task": {"failed": True}, "vmfork_result": {"children": []}}, False),
+        ({"__vmfork_children_task": {"children": []}, "__vmfork_is_rehearsal": True}, False),
+        ({"__vmfork_children_task": {"children": []}, "vmfork_known_hosts_file": ""}, False),
+    ],
+)
+def test_host_keys_are_written_from_results_alone(variables: dict[str, Any], is_written: bool) -> None:
+    """Neither from the check before the quiesce nor from the results of an earlier run of the role."""
+    (task,) = tasks_of("known_hosts")
+    given = {"vmfork_known_hosts_file": "/known", **variables}
+    assert isinstance(task["when"], list)
+    conditions = [evaluate("{{ " + condition + " }}", given) for condition in task["when"]]
+    assert all(conditions) is is_written
+
+
+@pytest.mark.parametrize("file", ["children", "remove"])
+def test_host_keys_are_written_after_failures(file: str) -> None:
+    """One child that fails must not leave the others without their keys."""
+    after = [task["always"] for task in tasks_of(file) if "always" in task]
+    assert [[task["ansible.builtin.import_tasks"] for task in tasks] for tasks in after] == [
+        ["result.yml", "known_hosts.yml"]
+    ]
 
 
 def test_known_hosts_file_stays_the_users() -> None:

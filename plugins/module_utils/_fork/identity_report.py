@@ -113,7 +113,7 @@ class Report:
     @property
     def requested_values(self) -> dict[str, str]:
         """The :attr:`values` that the script was to renew. No status in the report excuses one that is not unique."""
-        is_requested = {key: "ssh_host_keys" in self.items for key in self.ssh_host_keys}
+        is_requested = dict.fromkeys(self.ssh_host_keys, "ssh_host_keys" in self.items)
         is_requested[str(self.machine_id)] = "machine_id" in self.items
         return {value: what for value, what in self.values.items() if is_requested[value]}
 

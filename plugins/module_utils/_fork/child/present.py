@@ -28,7 +28,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     port_groups,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, CLEAR_SECONDS, Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import (
+    ADDRESS_SECONDS,
+    CLEAR_SECONDS,
+    Executor,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders, place
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
@@ -213,7 +217,7 @@ def _with_refusals(parent: Parent, children: t.Sequence[transitions.Child]) -> l
     except _errors.Error as error:
         errors = dict.fromkeys(jobs, error)
     return [
-        replace(child, error=f"{child.error} {error.sentence}") if (error := errors.get(child.name)) else child
+        replace(child, error=f"{child.error} {failure.sentence}") if (failure := errors.get(child.name)) else child
         for child in children
     ]
 

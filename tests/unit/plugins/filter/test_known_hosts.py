@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import pathlib
 import subprocess
 
@@ -15,23 +18,55 @@ from ansible_collections.vmfork.vsphere.plugins.filter.known_hosts import Filter
 known_hosts = FilterModule().filters()["known_hosts"]
 
 KEY, OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA==", "ssh-rsa AAAAB3NzaC1yc2E="
-OTHERS = f"# a comment\n|1|c2FsdA==|aGFzaA== {KEY}\n*.example.com,web-01 {KEY}\n@revoked web-01 {KEY}\nweb-011 {KEY}\n"
+OTHERS = f"# a comment\n\n|1|c2FsdA==|aGFzaA== {KEY}\n|1|!|x {KEY}\n*.example.com {KEY}\n@revoked web-01 {KEY}\n"
+OTHERS += f"web-011 {KEY}\n"
 
 
 @pytest.mark.parametrize(
     ("before", "hosts", "after"),
     [
-        ("", {"web-01": [KEY, OTHER]}, f"web-01 {KEY}\nweb-01 {OTHER}\n"),
+        ("", {"web-01": [KEY, OTHER]}, f"web-01 {KEY} vmfork\nweb-01 {OTHER} vmfork\n"),
         ("", {}, ""),
-        (f"web-01 {OTHER}\n", {"web-01": [KEY]}, f"web-01 {KEY}\n"),
-        (f"web-01 {OTHER}\nweb-01 {KEY}", {"web-01": []}, ""),
-        (f"web-02 {OTHER}", {"web-01": [KEY]}, f"web-02 {OTHER}\nweb-01 {KEY}\n"),
-        (OTHERS, {"web-01": [KEY]}, f"{OTHERS}web-01 {KEY}\n"),
+        (f"web-01 {OTHER} vmfork\n", {"web-01": [KEY]}, f"web-01 {KEY} vmfork\n"),
+        (f"web-01 {OTHER} vmfork\nweb-01 {KEY} vmfork", {"web-01": []}, ""),
+        (f"web-02 {OTHER} vmfork", {"web-01": [KEY]}, f"web-02 {OTHER} vmfork\nweb-01 {KEY} vmfork\n"),
+        (OTHERS, {"web-01": [KEY]}, f"{OTHERS}web-01 {KEY} vmfork\n"),
+        (f"bastion {OTHER}\n", {"bastion": []}, f"bastion {OTHER}\n"),
     ],
 )
 def test_lines(before: str, hosts: dict[str, list[str]], after: str) -> None:
     assert known_hosts(before, hosts) == after
     assert known_hosts(after, hosts) == after
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_only_line_feeds_end_a_line(separator: str) -> None:
+    """In a comment, other separators are text for ssh."""
+    before = f"gate {KEY} a{separator}web-01 {KEY} vmfork\r\n\n"
+    assert known_hosts(before, {"web-01": []}) == before
+
+
+def hashed(name: str) -> str:
+    digest = hmac.new(b"salt", name.encode(), hashlib.sha1).digest()
+    return "|1|" + "|".join(base64.b64encode(part).decode() for part in (b"salt", digest))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"bastion {OTHER}",
+        f"bastion {KEY}",
+        f"bastion {OTHER} root@vmfork",
+        f" \tbastion\t{OTHER}",
+        f"10.0.0.5,Bastion,gate {OTHER}",
+        f"{hashed('bastion')} {OTHER}",
+    ],
+)
+def test_line_of_a_real_host_stays(line: str) -> None:
+    """A child with the name of a real host must not be able to pose as it."""
+    with pytest.raises(AnsibleFilterError, match=r"/known has a line for bastion that .* another file"):
+        known_hosts(f"gate {KEY}\n{line}\n", {"bastion": [KEY]}, "/known")
+    assert known_hosts(f"{line}\n", {"basti": [KEY]}) == f"{line}\nbasti {KEY} vmfork\n"
 
 
 @pytest.mark.parametrize(
@@ -57,4 +92,4 @@ def test_ssh_finds_the_key(tmp_path: pathlib.Path) -> None:
     found = subprocess.run(
         ["ssh-keygen", "-F", "web-01", "-f", str(file)], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-    assert f"web-01 {key}" in found.splitlines()
+    assert f"web-01 {key} vmfork" in found.splitlines()

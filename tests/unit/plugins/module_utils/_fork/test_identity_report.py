@@ -335,7 +335,8 @@ def test_duplicates() -> None:
     assert identity_report.duplicates(reports) == {
         "web-01": "it has the same machine ID as web-02",
         "web-02": "it has the same machine ID as web-01; it has the same SSH host key (ssh-ed25519) as web-03",
-        "web-03": "it has the same SSH host key (ssh-rsa) as absent; it has the same SSH host key (ssh-ed25519) as web-02",
+        "web-03": "it has the same SSH host key (ssh-rsa) as absent; "
+        "it has the same SSH host key (ssh-ed25519) as web-02",
         "web-04": "it has the same machine ID as kept",
         "absent": "it has the same SSH host key (ssh-rsa) as web-03",
     }
