@@ -74,6 +74,8 @@ options:
         addresses. The role P(vmfork.vsphere.vmfork#role) passes its own. With O(method=scripts) only.
       - It is called with C(prepare) in the parent, before O(pre_quiesce_script), and with C(renew) in each child,
         before O(post_clone_script). The second argument is O(identity_items), the third is O(identity_network).
+      - If the guest does not reach the fork point after C(prepare), the script is called with C(undo), to give the
+        parent its network back.
       - Its first line names its interpreter, and O(interpreter) does not apply to it. The environment variable
         C(VMFORK_TOOLS) has the path of VMware Tools' program.
       - If it fails in the parent, the task fails. If it fails in a child, O(post_clone_script) does not run there, and

@@ -135,6 +135,90 @@ def test_managers_stand_still_between_fork_and_renewal(root: pathlib.Path) -> No
     assert min(starts) > modprobe
 
 
+# --- A parent that does not reach its fork point ----------------------------------------------------------------------
+
+STATIC_PARENT = """ip link set ens192 up
+ip address add 192.0.2.5/25 brd 192.0.2.99 dev ens192
+ip address add 2001:db8::5/64 dev ens192 nodad
+ip address add 192.0.2.6/32 dev ens192 valid_lft 900 preferred_lft 800
+ip route add 198.51.100.1 dev ens192
+ip route add default via 198.51.100.1 dev ens192 metric 50
+ip route add 203.0.113.0/24 via 192.0.2.126 dev ens192
+ip -6 route add default via 2001:db8::1 dev ens192
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize("shell", SHELLS)
+def test_undone_parent_has_its_network_again(root: pathlib.Path, shell: str) -> None:
+    """Its own script or the fork point has failed."""
+    outcome = run(root, Guest(before=STATIC_PARENT), shell=shell, action="undo")
+    assert '"192.0.2.5"' not in outcome.read("/out/parent-addresses")
+    assert (outcome.stdout, outcome.stderr, outcome.codes) == ("", "", [0, 0])
+    assert sorted(outcome.addresses()) == ["192.0.2.5/25", "192.0.2.6/32", "2001:db8::5/64"]
+    assert outcome.routes() == [
+        "203.0.113.0/24 via 192.0.2.126 dev ens192",
+        "default via 198.51.100.1 dev ens192",
+        "default via 2001:db8::1 dev ens192",
+    ]
+    addresses = outcome.read("/out/addresses")
+    assert ('"192.0.2.99"' in addresses, '"preferred_life_time":4294967295' in addresses) == (True, True)
+    assert re.search('"192.0.2.6".*?"valid_life_time":(8[0-9][0-9]|900),', addresses)
+    assert outcome.mac() == PARENT_MACS[0]
+
+
+@needs_namespaces
+def test_undone_parent_has_its_services_again(root: pathlib.Path) -> None:
+    outcome = run(root, distributions.debian_networkd(), action="undo")
+    assert (outcome.stdout, outcome.codes) == ("", [0, 0])
+    assert outcome.exists("/services/active/systemd-networkd")
+    assert outcome.addresses() == ["198.51.100.16/24"]
+
+
+@needs_namespaces
+def test_dhcp_client_without_a_service_runs_again(root: pathlib.Path) -> None:
+    """It keeps its arguments. What was killed is seen by its name."""
+    guest = distributions.plain_ip()
+    guest.before += (
+        "cp /usr/bin/sleep /tools/udhcpc; /tools/udhcpc 1000 & dhcp=$!\n"
+        'until [ "$(cat /proc/$dhcp/comm)" = udhcpc ]; do :; done\n'
+    )
+    guest.between = f"{STUB_OF_DHCP}\nrm -f /record"
+    guest.after = "until grep -q udhcpc /record; do :; done"
+    outcome = run(root, guest, action="undo")
+    assert (outcome.stdout, outcome.codes) == ("", [0, 0])
+    assert "udhcpc 1000" in outcome.record
+
+
+STUB_OF_DHCP = (
+    "rm /tools/udhcpc; printf '#!/bin/sh\\necho udhcpc $* >>/record\\n' >/tools/udhcpc; chmod +x /tools/udhcpc"
+)
+
+
+@needs_namespaces
+def test_preparation_that_fails_half_way_is_undone(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    fails = 'case $2 in flush) exit 1 ;; esac; exec /usr/sbin/ip "$@"'
+    guest.before += f"rm /tools/ip; printf '%s\\n' '#!/bin/sh' '{fails}' >/tools/ip; chmod 755 /tools/ip\n"
+    outcome = run(root, guest, action="undo")
+    assert (outcome.codes, outcome.exists("/services/active/systemd-networkd")) == ([90, 0], True)
+    assert outcome.addresses() == ["198.51.100.16/24"]
+
+
+@needs_namespaces
+def test_nothing_to_undo(root: pathlib.Path) -> None:
+    outcome = run(root, distributions.debian_networkd(), network="none", action="undo")
+    assert (outcome.stdout, outcome.codes, outcome.addresses()) == ("", [0, 0], ["198.51.100.16/24"])
+
+
+@needs_namespaces
+def test_service_that_does_not_come_back_is_said(root: pathlib.Path) -> None:
+    guest = distributions.debian_networkd()
+    guest.between = ": >/services/broken/systemd-networkd"
+    outcome = run(root, guest, action="undo")
+    assert (outcome.codes, outcome.stdout[:53]) == ([0, 90], "undo: failed: systemd-networkd did not start: Job for")
+
+
 # --- The network ------------------------------------------------------------------------------------------------------
 
 
@@ -476,6 +560,20 @@ def test_keys_of_each_type_and_place(root: pathlib.Path) -> None:
     assert not old & {key.split()[1] for key in outcome.keys}
     assert not outcome.exists("/etc/ssh/ssh_host_ed25519_key-cert.pub")
     assert (root / "etc/ssh/other/key").stat().st_mode & 0o777 == 0o600
+
+
+@needs_namespaces
+def test_key_of_a_type_that_openssh_has_dropped_goes(root: pathlib.Path) -> None:
+    """ssh-keygen cannot even read it."""
+    guest = distributions.debian_networkd()
+    guest.files |= {"/etc/ssh/ssh_host_dsa_key": "unreadable\n", "/etc/ssh/ssh_host_dsa_key.pub": "ssh-dss AAAA\n"}
+    refuse = 'case $* in *dsa*) echo unknown key type; exit 1 ;; esac; exec /usr/bin/ssh-keygen "$@"'
+    guest.between = (
+        f"rm /tools/ssh-keygen; printf '%s\\n' '#!/bin/sh' '{refuse}' >/tools/ssh-keygen; chmod 755 /tools/ssh-keygen"
+    )
+    outcome = renewed(root, guest, items="ssh_host_keys")
+    assert not outcome.exists("/etc/ssh/ssh_host_dsa_key")
+    assert not outcome.exists("/etc/ssh/ssh_host_dsa_key.pub")
 
 
 @needs_namespaces

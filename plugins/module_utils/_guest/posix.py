@@ -118,7 +118,7 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
     for name, script in job.scripts.items():
         command = ":" if script is None else f'exec $own_group {_command(script, job.interpreter)} "$directory/{name}"'
         lines.append(f"run_{name}() {{ {command}; }}")
-    for step in ("prepare", "renew"):
+    for step in ("prepare", "renew", "undo"):
         command = ":" if job.identity is None else _identity_command(job.identity, step)
         lines.append(f"run_{step}() {{ {command}; }}")
     exits = [f"exit_{stage}={code}" for stage, code in STAGES.items()]
@@ -299,6 +299,8 @@ hide_secrets() {
 
 # end_early STAGE EXIT_CODE OWN_EXIT_CODE: end without a fork, and report why.
 end_early() {
+  trap : 1 2 15 # so that the parent gets its network back; unlike '', commands do not inherit this
+  [ -z "$preparing" ] || (run_undo) >>"$directory/output" 2>&1 </dev/null
   take_output
   # Keep the record of another runner, which may be about to reach the fork point.
   case $(rpc "info-get $key_scripts" 2>/dev/null) in *"$nonce"*) blank "$key_scripts" ;; esac
@@ -401,6 +403,7 @@ announce() {
 
 # Run two scripts, and call the fork point between them. The identity script is the first on both sides.
 fork_between() {
+  preparing=yes
   run run_prepare || end_early prepare $? $exit_prepare
   run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
   announce
@@ -438,7 +441,7 @@ fork_by_itself() {
 }
 
 main() {
-  running= learned= secrets= lost=
+  running= preparing= learned= secrets= lost=
   : >"$directory/output"
   find_tools || { take_output; exit $exit_tools; }
   export VMFORK_TOOLS="$tools"

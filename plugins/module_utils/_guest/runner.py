@@ -74,7 +74,8 @@ class Keys:
 class Identity:
     """The identity script, which runs before the user's scripts.
 
-    :param script: called with ``prepare`` before the fork point, and with ``renew`` in each child.
+    :param script: called with ``prepare`` before the fork point, with ``undo`` if the VM does not get there after that,
+        and with ``renew`` in each child.
     :param items: its second argument.
     :param network: its third argument.
     """
@@ -88,7 +89,7 @@ class Identity:
         return _as_in_linux(self.script)
 
     def arguments(self, step: str) -> tuple[str, str, str]:
-        """Return the arguments of the script in one of its two steps."""
+        """Return the arguments of the script in one of its steps."""
         return step, self.items, self.network
 
     def digest(self) -> str:

@@ -6,6 +6,7 @@
 #
 #   linux_identity.sh prepare [ITEMS [NETWORK]]   in the parent, just before the fork point
 #   linux_identity.sh renew [ITEMS [NETWORK]]     in a child, right after it
+#   linux_identity.sh undo                        in the parent, if it does not reach the fork point after prepare
 #
 # ITEMS is "auto" (everything the guest has) or names from the list below, separated by commas. NETWORK is auto,
 # networkd, netplan, networkmanager, ifupdown, wicked, ip or none. In a child, the config params vmfork.identity and
@@ -46,7 +47,6 @@ param() {
   printf '%s' "$*"
 }
 
-# param_list NAME: the same, of a list separated by commas or spaces.
 param_list() { param "$1" | tr ',' ' '; }
 base64_line() { base64 2>/dev/null | tr -d '\n'; }
 
@@ -60,8 +60,7 @@ absent() {
 # attempt COMMAND...: run it; on failure, error is the last line of what it printed.
 attempt() {
   error=$("$@" 2>&1 </dev/null) && return 0
-  error=$(printf '%s' "$error" | tail -n 1 | tr -c '[:print:]' ' ' | cut -c 1-120)
-  error=${error:-$1 failed}
+  error=$(printf '%s' "${error:-$1 failed}" | tail -n 1 | tr -c '[:print:]' ' ' | cut -c 1-120)
   return 1
 }
 
@@ -95,7 +94,6 @@ public_keys() {
   done | grep -E '^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)) ' | sort -u | head -n 16
 }
 
-# publish NONCE ITEMS
 publish() {
   keys=$(printf '%s' "$(public_keys)" | base64_line)
   explained=$(printf '%s' "$reasons" | base64_line)
@@ -151,7 +149,6 @@ service_is() {
   fi
 }
 
-# control VERB SERVICE
 control() { if has systemctl; then attempt systemctl "$1" "$2"; else attempt rc-service -q "$2" "$1"; fi; }
 
 # restart_active SERVICE...: restart those that are active; fails if one is not active afterwards.
@@ -265,7 +262,7 @@ key_type() {
 
 # replace_key PRIVATE_KEY: the new key exists before the old one is touched.
 replace_key() {
-  type=$(key_type "$1")
+  case $1 in *_dsa_key) type=dsa ;; *) type=$(key_type "$1") ;; esac # newer ones cannot read DSA
   [ -n "$type" ] || { failed "the type of $1 is unknown"; return; }
   before=$(cut -d ' ' -f 2 "$1.pub" 2>/dev/null)
   rm -f "$scratch/key" "$scratch/key.pub"
@@ -306,8 +303,7 @@ restart_sshd() {
 BOOT_ID=/proc/sys/kernel/random/boot_id
 renew_boot_id() {
   # Seeds for the next boot, and the host's own key for credentials unless something is encrypted with it.
-  set -- /var/lib/systemd/random-seed /var/lib/random-seed /var/lib/urandom/random-seed '/var/lib/seedrng/*' \
-    '/var/lib/misc/random-seed'
+  set -- /var/lib/random-seed '/var/lib/*/random-seed' '/var/lib/seedrng/*'
   [ -n "$(files '/etc/credstore.encrypted/*')" ] || set -- "$@" /var/lib/systemd/credential.secret
   remove_files "$@" || failed "$error"
   before=$(cat $BOOT_ID 2>/dev/null) || { absent "no $BOOT_ID"; return; }
@@ -359,11 +355,9 @@ adapters() {
 }
 
 interfaces() { adapters | cut -d ' ' -f 2; }
-# interface_of DEVICE
 interface_of() { adapters | while read -r device interface; do [ "$device" != "$1" ] || echo "$interface"; done; }
 mac_of() { tr 'A-F' 'a-f' <"/sys/class/net/$1/address" 2>/dev/null; }
 
-# wanted_mac NUMBER: the MAC of an adapter as the ESXi host states it.
 wanted_mac() { param "ethernet$1.address" | tr 'A-F' 'a-f' | grep -x '[0-9a-f:]\{17\}'; }
 
 wait_for() {
@@ -379,10 +373,8 @@ is_gone() { [ -z "$(interface_of "$1")" ]; }
 is_there() { [ -n "$(interface_of "$1")" ]; }
 # MAC addresses in the configuration: udev rules, links, profiles.
 CONFIGURED_MACS='/etc/udev/rules.d/*net*.rules /etc/systemd/network/* /run/systemd/network/* /etc/netplan/*.yaml
-  /etc/network/interfaces
-  /etc/network/interfaces.d/* /etc/sysconfig/network-scripts/ifcfg-* /etc/sysconfig/network/ifcfg-*
-  /etc/NetworkManager/system-connections/*'
-# replace_mac OLD NEW
+  /etc/network/interfaces /etc/network/interfaces.d/* /etc/sysconfig/network-scripts/ifcfg-*
+  /etc/sysconfig/network/ifcfg-* /etc/NetworkManager/system-connections/*'
 replace_mac() {
   [ -n "$1" ] && [ -n "$2" ] && [ "$1" != "$2" ] || return 0
   while IFS= read -r file; do
@@ -436,7 +428,6 @@ FOUND
 MANAGERS='systemd-networkd.socket systemd-networkd NetworkManager wickedd dhcpcd connman'
 # stop_managers: stop what might use the parent's identity on the network, and remember it.
 stop_managers() {
-  mkdir -p $STATE
   for service in $MANAGERS; do
     service_is active "$service" || continue
     control stop "$service" || failed "$service did not stop: $error"
@@ -444,7 +435,10 @@ stop_managers() {
   done
   for comm in $(files '/proc/[0-9]*/comm'); do
     case $(cat "$comm" 2>/dev/null) in
-      dhclient | udhcpc | dhcpcd) pid=${comm#/proc/}; kill "${pid%/comm}" 2>/dev/null ;;
+      dhclient | udhcpc | dhcpcd)
+        # dhcpcd shows its state instead of its arguments.
+        tr '\000' ' ' <"${comm%comm}cmdline" | sed 's/^dhcpcd: .*/dhcpcd/; s/$/\n/' >>$STATE/clients
+        pid=${comm#/proc/}; kill "${pid%/comm}" 2>/dev/null ;;
     esac
   done
 }
@@ -664,7 +658,6 @@ apply_ifupdown() {
   done
 }
 
-# SLES.
 static_wicked() {
   text=$(
     printf "BOOTPROTO='static'\nSTARTMODE='auto'\n"
@@ -739,11 +732,7 @@ find_manager() {
 was_addressed() { [ ! -e $STATE/addresses ] || grep -q "^$1 " $STATE/addresses; }
 
 # on_interface INTERFACE ADDRESS: print the address with its prefix length as the kernel has it.
-on_interface() {
-  length=32
-  ! is_ipv6 "$2" || length=128
-  ip -o address show dev "$1" to "${2%/*}/$length" | awk '{ print $4; exit }'
-}
+on_interface() { ip -o address show dev "$1" to "${2%/*}" | awk '{ print $4; exit }'; }
 
 # has_wishes INTERFACE: are the addresses and routes effective? Set lacking to the first that is not.
 has_wishes() {
@@ -755,7 +744,6 @@ has_wishes() {
   for route in $routes; do
     lacking="the route to ${route%,*} via ${route#*,}"
     family=$(family_of "$route")
-    # As the kernel writes it.
     gateway=$(ip "$family" route get "${route#*,}" oif "$1" 2>/dev/null | awk '{ print $1; exit }')
     ip "$family" route show exact "${route%,*}" | grep -q "via $gateway dev $1 " || return 1
   done
@@ -770,7 +758,6 @@ has_address() {
 }
 has_cable() { [ "$(cat "/sys/class/net/$1/carrier" 2>/dev/null)" = 1 ]; }
 
-# confirm_adapter NUMBER INTERFACE
 confirm_adapter() {
   read_wishes "$1" || return 0 # reported before
   if [ -n "$addresses" ]; then
@@ -908,6 +895,20 @@ renew_services() {
 }
 
 # --- Parent and child ------------------------------------------------------------------------------------------------
+# saved_network: print the arguments of ip that bring back addresses and routes; the kernel adds its own routes.
+saved_network() {
+  for interface in $(interfaces); do
+    [ -z "$(ip -o link show dev "$interface" up)" ] || echo "link set dev $interface up"
+    ip -o address show dev "$interface" scope global | sed "s/^.* inet6* */address replace /
+      s/ scope .*valid_lft \([0-9]*\)sec preferred_lft \([0-9]*\)sec/ valid_lft \1 preferred_lft \2/
+      s/ scope .*//; s/\$/ dev $interface/"
+    for family in -4 -6; do
+      ip $family route show dev "$interface" | sed "/proto kernel/d; /proto ra/d; s/ linkdown//; s/ dead//
+        s/\([0-9]\)sec/\1/; s/^/$family route replace /; s/\$/ dev $interface/"
+    done
+  done | awk '/ via / { last = last $0 "\n"; next } { print } END { printf "%s", last }'
+}
+
 # Between the fork point and the renewal, no child may send anything with the parent's addresses.
 take_network_down() {
   for upper in $(for interface in $(interfaces); do files "/sys/class/net/$interface/upper_*"; done); do
@@ -915,6 +916,7 @@ take_network_down() {
     failed "${interface##*/} is part of ${upper##*/upper_}, whose addresses are not renewed; set the network to none"
   done
   [ "$status" = ok ] || return
+  mv $STATE/saved $STATE/undo
   stop_managers
   for interface in $(interfaces); do
     attempt ip address flush dev "$interface" scope global && attempt ip link set dev "$interface" down ||
@@ -927,9 +929,8 @@ prepare() {
   { mkdir -p $STATE && chmod 700 $STATE; } || { echo "prepare: failed: $STATE cannot be created"; code=90; return; }
   status=ok why=
   find_manager >$STATE/network.new && mv $STATE/network.new $STATE/network
-  for interface in $(interfaces); do
-    ip -o address show dev "$interface" scope global | awk -v name="$interface" '{ print name, $4 }'
-  done >$STATE/addresses
+  saved_network >$STATE/saved
+  sed -n 's/^address replace \([^ ]*\) .*dev \(.*\)/\2 \1/p' $STATE/saved >$STATE/addresses
   publish parent -
   case "$network $items " in
     "none "*) ;;
@@ -937,6 +938,18 @@ prepare() {
   esac
   sync # otherwise each child writes this data to its own disk
   [ $status = ok ] || { echo "prepare: failed: $why"; code=90; }
+}
+
+undo() {
+  [ -e $STATE/undo ] || return 0
+  status=ok why=
+  while read -r words; do attempt ip $words || failed "ip $words: $error"; done <$STATE/undo
+  start_managers
+  [ ! -e $STATE/clients ] || while read -r words; do
+    [ -z "$words" ] || $words >/dev/null 2>&1 </dev/null &
+  done <$STATE/clients
+  rm -f $STATE/undo $STATE/clients
+  [ $status = ok ] || { echo "undo: failed: $why"; code=90; }
 }
 
 renew() {
@@ -956,12 +969,12 @@ main() {
   wait=${VMFORK_WAIT:-20}
   items=${2:-auto} network=${3:-auto}
   case $action in
-    prepare) ;;
+    prepare | undo) ;;
     renew)
       wanted=$(param vmfork.identity); items=${wanted:-$items}
       wanted=$(param vmfork.network); network=${wanted:-$network}
       ;;
-    *) sed -n 's/^# \{0,1\}//; 5,12p' "$0"; exit 2 ;;
+    *) sed -n 's/^# \{0,1\}//; 5,13p' "$0"; exit 2 ;;
   esac
   case $network in
     auto | networkd | netplan | networkmanager | ifupdown | wicked | ip | none) ;;

@@ -159,6 +159,8 @@ class Guest:
     """Commands before prepare."""
     between: str = ""
     """Commands between the fork point and the renewal."""
+    after: str = ""
+    """Commands after the renewal."""
     renewals: int = 1
     has_tools: bool = True
 
@@ -245,8 +247,15 @@ def refusal() -> str | None:
     return f"no namespaces: {ended.stderr.strip()}" if ended.returncode else None
 
 
-def run(root: pathlib.Path, guest: Guest, shell: str = "dash", items: str = "auto", network: str = "auto") -> Outcome:
-    """Prepare a parent, fork it, and renew the child."""
+def run(
+    root: pathlib.Path,
+    guest: Guest,
+    shell: str = "dash",
+    items: str = "auto",
+    network: str = "auto",
+    action: str = "renew",
+) -> Outcome:
+    """Prepare a parent, fork it, and renew the child, or undo the preparation."""
     _make(root, guest)
     command = f"{SHELLS[shell]} /identity"
     if shell == "busybox":
@@ -255,14 +264,16 @@ def run(root: pathlib.Path, guest: Guest, shell: str = "dash", items: str = "aut
         (root / "prelude").write_text("\n".join([*lines, ". /identity"]))
         command = f"{SHELLS[shell]} /prelude"
     environment = "PATH=/tools VMFORK_WAIT=2"
-    renew = f"env {environment} {command} renew {items} {network} >>/out/stdout 2>>/out/stderr; echo $? >>/out/codes\n"
+    renew = (
+        f"env {environment} {command} {action} {items} {network} >>/out/stdout 2>>/out/stderr; echo $? >>/out/codes\n"
+    )
     (root / "steps").write_text(
         f"/plug\n{guest.before}\n"
         f"env {environment} {command} prepare {items} {network} >>/out/stdout 2>>/out/stderr; echo $? >>/out/codes\n"
         "cp /guestinfo/guestinfo.vmfork.identity /out/parent-report 2>/dev/null\n"
         "ip -j address show >/out/parent-addresses\n"
         "mv /record /out/parent-record 2>/dev/null; mv /child-params/* /guestinfo/; cp -r /etc /out/parent-etc\n"
-        f"{guest.between}\n{renew * guest.renewals}{ADDRESS}"
+        f"{guest.between}\n{renew * guest.renewals}{guest.after}\n{ADDRESS}"
     )
     driver = root.parent / "driver"
     driver.write_text(DRIVER)

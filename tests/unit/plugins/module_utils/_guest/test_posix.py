@@ -803,7 +803,7 @@ def order(guest: Guest) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-PREPARE, RENEW = "identity prepare clock,random networkd", "identity renew clock,random networkd"
+PREPARE, RENEW, UNDO = (f"identity {step} clock,random networkd" for step in ("prepare", "renew", "undo"))
 
 
 def test_identity_script_is_the_first_on_both_sides(guest: Guest) -> None:
@@ -829,12 +829,42 @@ def test_identity_script_without_others(guest: Guest) -> None:
 
 
 def test_identity_script_that_fails_before_the_fork_point(guest: Guest) -> None:
-    job = with_identity(LOGGING + "echo no entropy; exit 5", **ORDER)
+    job = with_identity(LOGGING + '[ "$1" = undo ] || { echo no entropy; exit 5; }', **ORDER)
     assert guest.run(job) == runner.STAGES["prepare"]
     assert guest.early_end() == guestinfo.Report("prepare", 5, "no entropy\n")
-    assert order(guest) == [PREPARE]
+    assert order(guest) == [PREPARE, UNDO]
     assert not (guest.store / "at-freeze").exists()
     assert not guest.directory.exists()
+
+
+def test_preparation_is_undone_if_the_script_of_the_user_fails(guest: Guest) -> None:
+    """Otherwise the parent has no network, and the task cannot be repaired."""
+    guest.run(with_identity(pre_quiesce="echo reason; exit 4"))
+    assert guest.early_end() == guestinfo.Report("pre_quiesce", 4, "reason\n")
+    assert order(guest) == [PREPARE, UNDO]
+
+
+def test_preparation_is_undone_if_the_fork_point_is_refused(guest: Guest) -> None:
+    (guest.store / "refuse").write_text("no fork")
+    fails = '[ "$1" != undo ] || { echo undo: failed: no address; exit 90; }'
+    assert guest.run(with_identity(LOGGING + fails, **ORDER)) == runner.STAGES["freeze"]
+    ended = guest.early_end()
+    assert ended is not None
+    assert (ended.stage, ended.output) == ("freeze", "no fork" + "undo: failed: no address\n")
+    assert order(guest) == [PREPARE, "pre", UNDO]
+
+
+def test_preparation_is_undone_although_a_signal_arrives(guest: Guest) -> None:
+    """Once, and to its end."""
+    slow = '[ "$1" != undo ] || { kill -TERM $PPID; echo undone >>"$OUT/order"; }'
+    guest.run(with_identity(LOGGING + slow, pre_quiesce="exit 4"))
+    assert order(guest) == [PREPARE, UNDO, "undone"]
+    assert guest.early_end() == guestinfo.Report("pre_quiesce", 4, "")
+
+
+def test_nothing_is_undone_before_the_preparation(guest: Guest) -> None:
+    assert guest.run(with_identity(**ORDER), FAKE_UID="1000") == runner.STAGES["not_root"]
+    assert order(guest) == []
 
 
 def test_identity_script_that_fails_in_a_child(guest: Guest) -> None:
