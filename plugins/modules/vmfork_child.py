@@ -349,7 +349,7 @@ options:
       agents_remove:
         description:
           - Paths of files in the guest with the identity of agents, to remove before the agents are restarted. They can
-            contain wildcards.
+            contain wildcards, and have at least two components.
         type: list
         elements: str
       agents_restart:

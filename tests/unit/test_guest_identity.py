@@ -336,6 +336,15 @@ def test_static_address_needs_no_cable(root: pathlib.Path, make: t.Callable[[], 
 
 
 @needs_namespaces
+def test_dhcp_server_that_does_not_answer_is_an_error(root: pathlib.Path) -> None:
+    """The parent had an address, and there is a cable."""
+    guest = distributions.debian_networkd()
+    guest.between = "printf '#!/bin/sh\\n' >/managers"
+    outcome = run(root, guest)
+    assert (outcome.codes, outcome.reasons["network"]) == ([0, 90], "ens192 got no address within 2 s")
+
+
+@needs_namespaces
 def test_static_address_of_the_parent_is_an_error(root: pathlib.Path) -> None:
     guest = distributions.debian_networkd()
     guest.files["/etc/systemd/network/80-dhcp.network"] = "[Match]\nName=en*\n\n[Network]\nAddress=192.0.2.5/24\n"
@@ -436,7 +445,7 @@ def test_hostile_host_name_is_refused(root: pathlib.Path, value: str) -> None:
 
 
 @needs_namespaces
-@pytest.mark.parametrize("value", [*HOSTILE[:4], "../../etc", "/", "/etc/../root"])
+@pytest.mark.parametrize("value", [*HOSTILE[:4], "../../etc", "/", "/etc/../root", "/et?", "/etc/", "///etc", "/./etc"])
 def test_hostile_agent_is_refused(root: pathlib.Path, value: str) -> None:
     guest = with_params(distributions.debian_networkd(), vmfork__agents_remove=value, vmfork__agents_restart=value)
     outcome = run(root, guest, items="agents")
@@ -707,6 +716,21 @@ def test_known_agents(root: pathlib.Path) -> None:
     assert (outcome.exists("/etc/salt/minion_id"), outcome.exists("/etc/salt/minion")) == (False, True)
     assert "systemctl restart rhsmcertd" in outcome.record
     assert not outcome.exists("/etc/pki/consumer/cert.pem")
+
+
+@needs_namespaces
+def test_agents_that_others_depend_on_stay(root: pathlib.Path) -> None:
+    """Containers would stop with Docker, and all agents would lose the authority of a Puppet server."""
+    guest = distributions.debian_networkd()
+    ssl = "/etc/puppetlabs/puppet/ssl"
+    guest.files |= {"/var/lib/docker/engine-id": "golden", f"{ssl}/ca/ca_key.pem": "ca"}
+    guest.files |= {f"{ssl}/certs/golden.pem": "golden", f"{ssl}/private_keys/golden.pem": "golden"}
+    guest.active.append("docker")
+    outcome = renewed(root, guest, items="agents")
+    kept = (outcome.exists("/var/lib/docker/engine-id"), outcome.exists(f"{ssl}/ca/ca_key.pem"))
+    gone = (outcome.exists(f"{ssl}/certs/golden.pem"), outcome.exists(f"{ssl}/private_keys/golden.pem"))
+    assert (kept, gone) == ((True, True), (False, False))
+    assert "systemctl restart docker" not in outcome.record
 
 
 # --- The text of the script -------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def items(given: t.Sequence[str], option: str) -> tuple[str, ...]:
     return () if names == [AUTO] else tuple(item for item in ITEMS if item in names)
 
 
-_PATH = re.compile(r"/[^\s\x00-\x1f\x7f]+")
+_PATH = re.compile(r"(?:/[^\s/\x00-\x1f\x7f]+){2,}")
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.:\\-]{0,254}")
 
 
@@ -185,11 +185,11 @@ def wanted(given: t.Mapping[str, t.Any] | None) -> Wanted | None:
     names = items(given["items"] or [AUTO], "identity.items")
     agents = {}
     for option, form, what in (
-        ("agents_remove", _PATH, "an absolute path without white space"),
+        ("agents_remove", _PATH, "an absolute path below a directory, without white space"),
         ("agents_restart", _SERVICE, "the name of a service"),
     ):
         agents[option] = tuple(given[option] or ())
-        wrong = [text for text in agents[option] if not form.fullmatch(text) or ".." in text.split("/")]
+        wrong = [text for text in agents[option] if not form.fullmatch(text) or {".", ".."} & set(text.split("/"))]
         if wrong:
             raise _errors.BadInput(f"identity.{option}: {wrong[0]!r} is not {what}. Correct it.")
         if agents[option] and names and "agents" not in names:

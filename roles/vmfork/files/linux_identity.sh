@@ -64,7 +64,6 @@ attempt() {
   return 1
 }
 
-# renew_item NAME: run an item, and record its result.
 renew_item() {
   status=ok why=
   case " $ITEMS " in
@@ -245,7 +244,6 @@ renew_machine_id() {
   [ -n "$renewed" ] || absent "no /etc/machine-id"
 }
 
-# host_keys: print the paths of the private keys.
 host_keys() {
   {
     files '/etc/ssh/ssh_host_*_key'
@@ -541,7 +539,6 @@ read_routes() {
   [ -z "$destination" ]
 }
 
-# ipv4_of WORDS, ipv6_of WORDS: print the words of one family.
 ipv4_of() { printf '%s\n' $1 | grep -v :; }
 ipv6_of() { printf '%s\n' $1 | grep :; }
 # lines PREFIX WORDS, numbered NAME WORDS: print a line for each word.
@@ -641,7 +638,6 @@ static_ifupdown() {
 $started}$(stanza "$2")"
 }
 
-# configured: print the interfaces that ifup knows.
 configured() {
   for interface in $(interfaces); do
     cat $(files $INTERFACES) /dev/null 2>/dev/null | awk -v name="$interface" '
@@ -766,7 +762,8 @@ confirm_adapter() {
     ! has_cable "$2" || confirm_dns
   elif was_addressed "$2"; then
     if ! has_cable "$2"; then absent "$2 has no cable"; return; fi
-    wait_for has_address "$2" || absent "$2 got no address within $wait s"
+    lacking="$2 got no address within $wait s"
+    wait_for has_address "$2" || { [ -e $STATE/addresses ] && failed "$lacking" || absent "$lacking"; }
   fi
   [ -e $STATE/addresses ] || return 0
   while read -r interface word; do
@@ -839,12 +836,16 @@ renew_announce() {
 }
 
 # --- Agents and services ---------------------------------------------------------------------------------------------
-# Per line: a service, and the files in which it keeps who it is.
+# Per line: a service, and the files in which it keeps who it is; not those of a Puppet server's authority (ssl/ca).
 AGENTS='rhsmcertd /etc/pki/consumer/*.pem /etc/pki/entitlement/*.pem /etc/sysconfig/rhn/systemid
-puppet /etc/puppetlabs/puppet/ssl /var/lib/puppet/ssl
+puppet /etc/puppetlabs/puppet/ssl/[cp]*s/*.pem /var/lib/puppet/ssl/[cp]*s/*.pem
 salt-minion /etc/salt/minion_id /etc/salt/pki/minion/minion.p*
-chef-client /etc/chef/client.pem
-docker /var/lib/docker/engine-id /etc/docker/key.json'
+chef-client /etc/chef/client.pem'
+
+# is_removable PATH: at least two components, and none that leads elsewhere.
+is_removable() {
+  case $1 in */../* | */.. | */./* | */. | *//* | */) return 1 ;; /?*/?*) ;; *) return 1 ;; esac
+}
 
 renew_agents() {
   known='' restarted=''
@@ -858,10 +859,10 @@ $AGENTS
 KNOWN
   renew_storage_names
   for word in $(param vmfork.agents_remove); do
-    case $word in
-      */../* | */.. | [!/]* | /) failed "vmfork.agents_remove: $word is not an absolute path" ;;
-      *) remove_files "$word" || failed "$error" ;;
-    esac
+    refused=$({ echo "$word"; files "$word"; } | while IFS= read -r path; do is_removable "$path" || echo "$path"; done)
+    if [ -n "$refused" ]; then failed "vmfork.agents_remove: will not remove $refused"
+    else remove_files "$word" || failed "$error"
+    fi
     known="$known $word"
   done
   for word in $(param vmfork.agents_restart); do

@@ -367,7 +367,23 @@ def test_option() -> None:
         {"items": ["auto", "clock"]},
         {"items": ["coffee"]},
         {"items": ["clock,random"]},
-        *[{"agents_remove": [path]} for path in ("etc/x", "/", "/etc/../x", "/etc/a b", "/x\ny", "", "/x\0")],
+        *[
+            {"agents_remove": [path]}
+            for path in (
+                "etc/x",
+                "/",
+                "/etc",
+                "/*",
+                "//x",
+                "/etc/",
+                "/./x",
+                "/etc/../x",
+                "/etc/a b",
+                "/x\ny",
+                "",
+                "/x\0",
+            )
+        ],
         *[{"agents_restart": [name]} for name in ("-H", "a b", "", "x;y", "x/y", "ü", "x" * 256)],
         {"items": ["clock"], "agents_remove": ["/etc/x"]},
     ],
