@@ -136,11 +136,12 @@ def test_identity_of_a_dictionary(remove: Any) -> None:
 
 
 KEYS = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA=="]
+RENEWED = {"ssh_host_keys": "ok"}
 
 
 def results(*children: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of a run with these results."""
-    identity = {"ssh_host_keys": KEYS, "renewed": True}
+    identity = {"items": RENEWED, "ssh_host_keys": KEYS, "renewed": True}
     made = {"state": "created", "moid": "vm-1", "uuid": "u", "instance_uuid": "I-1", "inventory_path": "/x"}
     rest = {"ip_addresses": ["192.0.2.7"], "config_params": {}, "identity": identity}
     entries = [{**made, **rest, **child} for child in children]
@@ -157,7 +158,8 @@ def results(*children: dict[str, Any]) -> dict[str, Any]:
         ({"name": "web 01"}, {"i-1": KEYS}),
         ({"name": "*"}, {"i-1": KEYS}),
         ({"name": "web-01", "identity": None}, {"web-01": []}),
-        ({"name": "web-01", "identity": {"ssh_host_keys": KEYS, "renewed": False}}, {"web-01": []}),
+        ({"name": "web-01", "identity": {"items": RENEWED, "ssh_host_keys": KEYS, "renewed": False}}, {"web-01": []}),
+        ({"name": "web-01", "identity": {"items": {}, "ssh_host_keys": KEYS, "renewed": True}}, {"web-01": []}),
         ({"name": "web-01", "state": "failed", "identity": None}, {}),
         ({"name": "web-01", "state": "removed", "identity": None}, {"web-01": []}),
     ],
