@@ -184,7 +184,7 @@ def test_dhcp_client_without_a_service_runs_again(root: pathlib.Path) -> None:
         'until [ "$(cat /proc/$dhcp/comm)" = udhcpc ]; do :; done\n'
     )
     guest.between = f"{STUB_OF_DHCP}\nrm -f /record"
-    guest.after = "until grep -q udhcpc /record; do :; done"
+    guest.after = "until grep -qs udhcpc /record; do :; done"
     outcome = run(root, guest, action="undo")
     assert (outcome.stdout, outcome.codes) == ("", [0, 0])
     assert "udhcpc 1000" in outcome.record
