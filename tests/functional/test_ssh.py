@@ -121,7 +121,7 @@ def play(vcenter: VCenter, directory: Path, key: Path, playbook: str, **more: An
 
 
 def test_children_are_known_from_the_first_second(vcenter: VCenter, tmp_path: Path, key: Path) -> None:
-    """The keys are those of the children, not of whoever answers: with a wrong key, the connection is refused."""
+    """The keys are those of the children, not of whoever answers: the key of another child is refused."""
     vcenter.in_guest(vcenter.moid(), SSH_SERVER.replace("@PUBLIC_KEY@", key.with_suffix(".pub").read_text().strip()))
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text("gate ssh-ed25519 AAAA\n")
@@ -138,10 +138,10 @@ def test_children_are_known_from_the_first_second(vcenter: VCenter, tmp_path: Pa
     assert known_hosts.read_text().splitlines() == lines
 
     swapped = {"web-01": "web-02", "web-02": "web-01", "gate": "gate"}
-    wrong = "".join(f"{swapped[line.split()[0]]} {' '.join(line.split()[1:])}\n" for line in lines)
-    stranger = tmp_path / "wrong_known_hosts"
-    stranger.write_text(wrong)
-    for name, file, code in (("web-01", known_hosts, 0), ("web-01", stranger, 255)):
+    other_keys = "".join(f"{swapped[line.split()[0]]} {' '.join(line.split()[1:])}\n" for line in lines)
+    exchanged = tmp_path / "exchanged_known_hosts"
+    exchanged.write_text(other_keys)
+    for name, file, code in (("web-01", known_hosts, 0), ("web-01", exchanged, 255)):
         moid = vcenter.moid(f"/DC0/vm/{NAMES[0]}")
         forwarded = vcenter.control("POST", f"guests/{moid}/forward", {"address": "192.0.2.11", "port": 22})
         options = {

@@ -336,6 +336,16 @@ def test_static_address_needs_no_cable(root: pathlib.Path, make: t.Callable[[], 
 
 
 @needs_namespaces
+@pytest.mark.parametrize("name", ["gateway", "dns", "routes"])
+def test_setting_without_an_address_is_an_error(root: pathlib.Path, name: str) -> None:
+    """DHCP would set another value, and nothing would say so."""
+    value = "203.0.113.0/24 via 192.0.2.1" if name == "routes" else "192.0.2.1"
+    outcome = run(root, with_params(distributions.debian_networkd(), **{name: value}))
+    assert outcome.codes == [0, 90]
+    assert outcome.reasons["network"] == f"the config param {name} (without ipaddress) is not valid"
+
+
+@needs_namespaces
 def test_dhcp_server_that_does_not_answer_is_an_error(root: pathlib.Path) -> None:
     """The parent had an address, and there is a cable."""
     guest = distributions.debian_networkd()

@@ -231,10 +231,9 @@ renew_random() {
 # --- Names and keys of the system ------------------------------------------------------------------------------------
 DBUS_ID=/var/lib/dbus/machine-id
 renew_machine_id() {
-  id=$(new_uuid | tr -d '-')
+  renewed='' id=$(new_uuid | tr -d '-')
   case $id in *[!0-9a-f]*) id= ;; esac
   [ ${#id} = 32 ] || { failed "the kernel gave no UUID"; return; }
-  renewed=
   for path in /etc/machine-id "$DBUS_ID"; do
     # A link to the other file is kept, and so is one that leads nowhere.
     [ -f "$path" ] || continue
@@ -292,8 +291,7 @@ renew_ssh_host_keys() {
 
 # Without a running service, sshd starts on demand and reads the keys then.
 restart_sshd() {
-  restarted=
-  restart_active sshd
+  restarted=''; restart_active sshd
   [ -n "$restarted" ] || restart_active ssh
   [ -n "$restarted" ] || [ ! -s /run/sshd.pid ] || kill -HUP "$(cat /run/sshd.pid)" 2>/dev/null || return 0
 }
@@ -506,12 +504,15 @@ addresses_of() {
 # read_wishes NUMBER: set addresses, gateways, dns, search, and routes ("DESTINATION,GATEWAY"); fails if not valid.
 read_wishes() {
   if [ "$1" = 0 ]; then prefix=; else prefix=ethernet$1.; fi
-  netmask=$(param "${prefix}netmask")
-  addresses=
+  addresses='' netmask=$(param "${prefix}netmask")
   for word in $(param_list "${prefix}ipaddress"); do
     default=${netmask:-24}
     ! is_ipv6 "$word" || default=64
     addresses="$addresses $(with_prefix "$word" "$default")" || { error="${prefix}ipaddress or netmask"; return 1; }
+  done
+  for word in gateway dns search routes; do
+    [ -n "$addresses" ] || [ -z "$(param "$prefix$word")" ] ||
+      { error="$prefix$word (without ${prefix}ipaddress)"; return 1; }
   done
   [ -n "$addresses" ] || return 0
   gateways=$(addresses_of "${prefix}gateway") || { error=${prefix}gateway; return 1; }
@@ -523,11 +524,10 @@ read_wishes() {
 
 # read_routes "DESTINATION via GATEWAY, ..."
 read_routes() {
-  routes=
+  routes='' destination=''
   for word in $gateways; do
     if is_ipv6 "$word"; then routes="$routes ::/0,$word"; else routes="$routes 0.0.0.0/0,$word"; fi
   done
-  destination=
   for word in $(printf '%s' "$1" | tr ',' ' '); do
     case $word in
       via) ;;
