@@ -14,8 +14,9 @@ description:
   - Returns the content of a known_hosts file in which the given hosts have exactly the given keys. All other lines
     stay.
   - Only lines that this filter has written are replaced. They end with the comment C(vmfork).
-  - Fails if a host has a key, and the file has another line for its name, hashed or not. The host could be mistaken for
-    another one then. Patterns are not compared.
+  - Fails if a host has a key, and the file has another line for its name. The host could be mistaken for another one
+    then. Patterns, hashes, names with a port and the lines of certificate authorities are compared, too; of hashes
+    only those of a name without a port.
 positional: hosts, file
 options:
   _input:
@@ -25,7 +26,8 @@ options:
   hosts:
     description:
       - The keys of each host by its name, which is what C(ssh) calls C(HostKeyAlias). A host with an empty list gets no
-        line.
+        line. A host with V(null), whose keys are not known yet, keeps its lines, and only other lines for its name are
+        searched.
       - A key consists of its type and its base64 text, as in the return value C(children[].identity.ssh_host_keys) of
         M(vmfork.vsphere.vmfork_child).
     type: dict
@@ -71,7 +73,7 @@ _COMMENT = "vmfork"
 """Marks the lines that this filter has written."""
 
 
-def known_hosts(text: str, hosts: t.Mapping[str, t.Sequence[str]], file: str = "The known_hosts file") -> str:
+def known_hosts(text: str, hosts: t.Mapping[str, t.Sequence[str] | None], file: str = "The known_hosts file") -> str:
     """Return the content of a known_hosts file in which these hosts have these keys.
 
     :raises AnsibleFilterError: a name or a key would be read as something else, such as a pattern, or the name belongs
@@ -82,17 +84,18 @@ def known_hosts(text: str, hosts: t.Mapping[str, t.Sequence[str]], file: str = "
             raise AnsibleFilterError(
                 f"{name!r} cannot be the name of a host in a known_hosts file. Use lower-case letters."
             )
-        if not all(_KEY.fullmatch(key) for key in keys):
+        if not all(_KEY.fullmatch(key) for key in keys or []):
             raise AnsibleFilterError(f"A host key of {name} is not a type and base64 text. Check where it comes from.")
     lines = text.removesuffix("\n").split("\n") if text else []  # for ssh, nothing else ends a line
-    kept = [line for line in lines if not _is_ours(line, hosts)]
-    for name in (name for name, keys in hosts.items() if keys):
-        if any(_names(line, name) for line in kept):
+    others = [line for line in lines if not _is_ours(line, hosts)]
+    for name in (name for name, keys in hosts.items() if keys != []):
+        if any(_names(line, name) for line in others):
             raise AnsibleFilterError(
                 f"{file} has a line for {name} that was not written for a child, so the child could be mistaken for "
                 "that host. Use another file, give the child another name, or remove the line."
             )
-    new = [f"{name} {key} {_COMMENT}" for name, keys in hosts.items() for key in keys]
+    kept = [line for line in lines if not _is_ours(line, {name for name, keys in hosts.items() if keys is not None})]
+    new = [f"{name} {key} {_COMMENT}" for name, keys in hosts.items() for key in keys or []]
     return "".join(f"{line}\n" for line in [*kept, *new])
 
 
@@ -102,11 +105,27 @@ def _is_ours(line: str, hosts: t.Container[str]) -> bool:
 
 
 def _names(line: str, name: str) -> bool:
-    """Return whether a line of known_hosts is for a host, by its name or by the hash of it (HMAC-SHA1 with a salt)."""
-    for entry in re.split("[ \t]", line.lstrip(" \t"))[0].split(","):
-        if entry.lower() == name or (entry.startswith("|1|") and _has_hash(entry, name)):
-            return True
-    return False
+    """Return whether a line of known_hosts is for a host, on any port. A revoked key is no other host's."""
+    words = re.split("[ \t]+", line.lstrip(" \t"))
+    if words[0] == "@cert-authority":
+        words.pop(0)
+    hosts = words[0] if words else ""
+    if hosts.startswith("|1|"):
+        return _has_hash(hosts, name)
+    entries = hosts.lower().split(",")
+    with_port = [re.sub(r"^(!?)\[(.*)\]:[0-9]+$", r"\1\2", entry) for entry in entries if "[" in entry]
+    return _match([entry for entry in entries if "[" not in entry], name) or _match(with_port, name)
+
+
+def _match(patterns: t.Sequence[str], name: str) -> bool:
+    """Return whether ssh finds a name by these patterns: by one of them, and by none that begins with !."""
+    found = [pattern for pattern in patterns if _pattern(pattern.removeprefix("!")).fullmatch(name)]
+    return bool(found) and not any(pattern.startswith("!") for pattern in found)
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """Translate a pattern of ssh, where only * and ? have a meaning."""
+    return re.compile(re.escape(re.sub("[*]+", "*", pattern)).replace(r"\*", ".*").replace(r"\?", "."))
 
 
 def _has_hash(entry: str, name: str) -> bool:

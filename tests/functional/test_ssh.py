@@ -160,3 +160,17 @@ def test_children_are_known_from_the_first_second(vcenter: VCenter, tmp_path: Pa
     removed = play(vcenter, tmp_path, key, "vmfork.vsphere.remove_children")
     assert removed.returncode == 0, removed.stdout + removed.stderr
     assert known_hosts.read_text() == "gate ssh-ed25519 AAAA\n"
+
+
+def test_clash_is_found_before_the_fork(vcenter: VCenter, tmp_path: Path, key: Path) -> None:
+    """Only a power-off would end the fork point."""
+    (tmp_path / "known_hosts").write_text("web-0? ssh-ed25519 AAAA\n")
+    ended = play(vcenter, tmp_path, key, "plays.yml")
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert "known_hosts has a line for web-01 that was not written for a child" in ended.stdout + ended.stderr
+    assert "TASK [vmfork.vsphere.vmfork : Enable the VM" not in ended.stdout
+
+    absent = tmp_path / "absent"
+    ended = play(vcenter, tmp_path, key, "plays.yml", vmfork_known_hosts_file=str(absent / "known_hosts"))
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert f"The directory of vmfork_known_hosts_file {absent}/known_hosts does not exist" in ended.stdout

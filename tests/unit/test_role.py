@@ -232,6 +232,24 @@ def test_known_hosts_file_is_named_in_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "clash"),
+    [("web-01,gate", "gate"), ("Gate", "gate"), ("web-01,web-02", None), ("child of gate,*", None)],
+)
+def test_known_hosts_file_is_checked_before_the_fork(tmp_path: Path, names: str, clash: str | None) -> None:
+    """A child whose name is no host name gets its UUID as the name for ssh, which is not known yet."""
+    file = tmp_path / "known"
+    file.write_text(f"gate {KEYS[0]}\nweb-01 {KEYS[0]} vmfork\n")
+    (task,) = (task for task in tasks_of("check") if "known_hosts" in str(task.get("ansible.builtin.assert")))
+    (condition,) = [text for text in task["ansible.builtin.assert"]["that"] if "known_hosts(" in text]
+    given = {**ROLE, "vmfork_known_hosts_file": str(file), "vmfork_children": names}
+    if clash is None:
+        assert evaluate("{{ " + condition + " }}", given) is True
+    else:
+        with pytest.raises(Exception, match=f"{file} has a line for {clash}"):
+            evaluate("{{ " + condition + " }}", given)
+
+
+@pytest.mark.parametrize(
     ("variables", "is_written"),
     [
         ({"__vmfork_children_task": {"children": []}}, True),

@@ -60,13 +60,41 @@ def hashed(name: str) -> str:
         f" \tbastion\t{OTHER}",
         f"10.0.0.5,Bastion,gate {OTHER}",
         f"{hashed('bastion')} {OTHER}",
+        f"* {OTHER}",
+        f"gate,B?st* {OTHER}",
+        f"!gate,*st* {OTHER}",
+        f"[bastion]:2222 {OTHER}",
+        f"[*]:2222,!bastion {OTHER}",
+        f"*,![bastion]:2222 {OTHER}",
+        f"@cert-authority *stion {OTHER}",
     ],
 )
 def test_line_of_a_real_host_stays(line: str) -> None:
     """A child with the name of a real host must not be able to pose as it."""
     with pytest.raises(AnsibleFilterError, match=r"/known has a line for bastion that .* another file"):
         known_hosts(f"gate {KEY}\n{line}\n", {"bastion": [KEY]}, "/known")
-    assert known_hosts(f"{line}\n", {"basti": [KEY]}) == f"{line}\nbasti {KEY} vmfork\n"
+    with pytest.raises(AnsibleFilterError, match=r"/known has a line for bastion that .* another file"):
+        known_hosts(f"{line}\n", {"bastion": None}, "/known")
+    assert known_hosts(f"{line}\n", {"bastion": []}) == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"bastion2,basti,bastion? {OTHER}",
+        f"!bastion,* {OTHER}",
+        f"*,!BAST* {OTHER}",
+        f"[bastion2]:2222 {OTHER}",
+        f"[*]:2222,![bas*]:2222 {OTHER}",
+        f"[b-z]astion {OTHER}",
+        f"@revoked * {OTHER}",
+        f"#bastion {OTHER}",
+        f"bastion {OTHER} vmfork",
+    ],
+)
+def test_line_of_no_other_host(line: str) -> None:
+    """A host whose keys are not known yet keeps its lines."""
+    assert known_hosts(f"{line}\n", {"bastion": None}) == f"{line}\n"
 
 
 @pytest.mark.parametrize(
