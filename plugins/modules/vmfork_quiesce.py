@@ -78,13 +78,13 @@ options:
         parent its network back.
       - Its first line names its interpreter, and O(interpreter) does not apply to it. The environment variable
         C(VMFORK_TOOLS) has the path of VMware Tools' program.
+      - In a Windows guest, it is a script for PowerShell. This is experimental.
       - If it fails in the parent, the task fails. If it fails in a child, O(post_clone_script) does not run there, and
         the exit code is that of the identity script.
       - It reports the identity through guestinfo. See
         O(vmfork.vsphere.vmfork_child#module:identity) and RV(vmfork.vsphere.vmfork_child#module:children[].identity).
       - If a VM is already quiesced with another version of this script, the task prints a warning and leaves it
         unchanged.
-      - Refused for Windows guests.
     type: str
     version_added: 0.2.0
   identity_items:
@@ -99,7 +99,8 @@ options:
     version_added: 0.2.0
   identity_network:
     description:
-      - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged.
+      - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged. In a Windows
+        guest, only these two are valid.
       - O(vmfork.vsphere.vmfork_child#module:identity) overrides it for children.
     type: str
     choices: [auto, networkd, netplan, networkmanager, ifupdown, wicked, ip, none]

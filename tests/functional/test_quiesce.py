@@ -289,6 +289,8 @@ def test_interpreter_that_is_not_a_command(parent: VCenter, check: bool) -> None
     [
         ({"guest_become": "sudo", "post_clone_script": "x"}, "guest_become=sudo is not supported for Windows guests"),
         ({"post_clone_script": POST_CLONE}, "begins with #!/bin/sh, and the guest is Windows"),
+        ({"identity_script": POST_CLONE}, "identity_script begins with #!/bin/sh, and the guest is Windows"),
+        ({"identity_script": "x", "identity_network": "ip"}, "identity_network=ip is not for Windows guests"),
     ],
 )
 def test_options_that_windows_does_not_support(

@@ -25,6 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner impor
     MARK,
     STAGES,
     STOP,
+    Identity,
     Job,
     Keys,
     Package,
@@ -41,6 +42,8 @@ _INTERPRETERS = {
     "powershell": (" ".join([SHELL, *OPTIONS, "-File"]), ".ps1"),
 }
 """Interpreter → the command that runs a script in a command line of cmd, and the suffix that its file needs."""
+
+_IDENTITY = "identity.ps1"
 
 _FILE = ("-File", r"\s[-/](f\w*|c|com\w*)(\s|$)")
 
@@ -64,8 +67,8 @@ def refusal(job: Job) -> str | None:
         return (
             f"guest_become={job.become} is not supported for Windows guests. Remove it, and log in as an administrator."
         )
-    if job.identity is not None:
-        return "identity_script is not supported for Windows guests. Remove it, and renew the identity in your scripts."
+    if job.identity is not None and (refused := _identity_refusal(job.identity)):
+        return refused
     if (job.interpreter or "").count('"') % 2:
         return f"interpreter {job.interpreter} is not a valid command: No closing quotation. Correct it."
     for name, script in job.scripts.items():
@@ -78,10 +81,24 @@ def refusal(job: Job) -> str | None:
     return None
 
 
+def _identity_refusal(identity: Identity) -> str | None:
+    if identity.text.startswith("#!"):
+        first = identity.text.split("\n", 1)[0]
+        return (
+            f"identity_script begins with {first}, and the guest is Windows. Use windows_identity.ps1 of the role "
+            "vmfork.vsphere.vmfork, which is experimental."
+        )
+    if identity.network not in ("auto", "none"):
+        return f"identity_network={identity.network} is not for Windows guests. Use auto or none."
+    return None
+
+
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
     """Return the files of the runner's directory in the guest."""
     # The runner is first, as in POSIX guests.
     result = {"runner.ps1": _file(_runner(job, family, nonce, freeze_command, keys), ".ps1")}
+    if job.identity is not None:
+        result[_IDENTITY] = _file(job.identity.text, ".ps1")
     for name, script in job.scripts.items():
         if script is not None:
             _command, extension = _interpreter(job, script)
@@ -154,6 +171,10 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
     for name, script in job.scripts.items():
         command, extension = ("", "") if script is None else _interpreter(job, script)
         lines.append(f"$run_{name} = @({literal(command)}, {literal(name + extension)})")
+    for step in ("prepare", "renew", "undo"):
+        words = ("", "") if job.identity is None else (_INTERPRETERS["powershell"][0], _IDENTITY)
+        given = "" if job.identity is None else " ".join(job.identity.arguments(step))
+        lines.append(f"$run_{step} = @({', '.join(literal(word) for word in (*words, given))})")
     exits = [f"{stage} = {code}" for stage, code in STAGES.items()]
     steps = "Invoke-ByItself" if job.script is not None else "Invoke-Between"
     lines += [f"$exits = @{{ {'; '.join(exits)} }}", _candidates(job, family)]
@@ -353,6 +374,11 @@ function Format-Code([long]$code) { $code -band 4294967295 }
 
 # End without a fork, and report why.
 function Exit-Early([string]$stage, [long]$code) {
+  $script:ending = $true
+  if ($preparing) {
+    $script:preparing = $false
+    [void](Invoke-Script $run_undo '>>') # the parent gets its network back
+  }
   $text = Get-Output
   # Keep the record of another runner, which may be about to reach the fork point.
   if ((Read-Value $key_scripts).Contains($nonce)) { Clear-Value $key_scripts }
@@ -401,15 +427,16 @@ function Test-Stop {
 }
 
 # Run a script, and return its exit code. Code page 65001 is UTF-8, for the script's text and for its output.
-function Invoke-Script([string[]]$run) {
+function Invoke-Script([string[]]$run, [string]$redirect = '>') {
   if (-not $run[0]) { return 0 }
-  $line = 'chcp 65001 >nul & ' + $run[0] + ' "' + (Join-Path $directory $run[1]) + '" >"' + $output + '" 2>&1 <nul'
+  $line = 'chcp 65001 >nul & ' + $run[0] + ' "' + (Join-Path $directory $run[1]) + '" ' + $run[2]
+  $line += ' ' + $redirect + '"' + $output + '" 2>&1 <nul'
   $start = New-Object Diagnostics.ProcessStartInfo "$env:SystemRoot\System32\cmd.exe", ('/d /s /c "' + $line + '"')
   $start.UseShellExecute = $false
   $start.CreateNoWindow = $true
   $running = [Diagnostics.Process]::Start($start)
   while (-not $running.WaitForExit(500)) {
-    if (Test-Stop) { Stop-Script $running.Id }
+    if (-not $ending -and (Test-Stop)) { Stop-Script $running.Id }
   }
   $running.ExitCode
 }
@@ -466,8 +493,13 @@ function Publish-Announcement {
   Publish-Value $key_scripts $record
 }
 
-# Run two scripts, and call the fork point between them.
+# Run two scripts, and call the fork point between them. The identity script is the first on both sides.
 function Invoke-Between {
+  $script:stage = 'prepare'
+  $script:preparing = $true
+  $code = Invoke-Script $run_prepare
+  if ($code -ne 0) { Exit-Early 'prepare' $code }
+  if (Test-Stop) { Exit-Early 'terminated' 143 }
   $script:stage = 'pre_quiesce'
   $code = Invoke-Script $run_pre_quiesce
   if ($code -ne 0) { Exit-Early 'pre_quiesce' $code }
@@ -491,6 +523,8 @@ function Invoke-Between {
       'Remove this child and create it again.')
     Exit-Child 1
   }
+  $code = Invoke-Script $run_renew
+  if ($code -ne 0) { Exit-Child $code }
   Exit-Child (Invoke-Script $run_post_clone)
 }
 
@@ -516,6 +550,7 @@ function Invoke-Main([scriptblock]$steps) {
     exit $exits['tools']
   }
   $env:PATH += ';' + (Split-Path -Parent $tools)
+  $env:VMFORK_TOOLS = $tools
   $script:before = Get-ChildNonce
   if (-not (Test-Administrator)) { Exit-Early 'not_root' 1 }
   if (Test-Stop) { Exit-Early 'terminated' 143 }

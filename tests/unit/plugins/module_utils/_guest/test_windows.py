@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import typing as t
 import zipfile
 
 import pytest
@@ -81,12 +82,12 @@ def value_of_literal(literal: str) -> str:
     return text
 
 
-def files(**job: str) -> dict[str, str]:
+def files(**job: t.Any) -> dict[str, str]:
     made = windows.files(runner.Job(**job), WINDOWS, "run-nonce", FREEZE, KEYS)
     return {name: content.decode() for name, content in made.items()}
 
 
-def ps_runner(**job: str) -> str:
+def ps_runner(**job: t.Any) -> str:
     return files(**job)["runner.ps1"].removeprefix(BOM).replace("\r\n", "\n")
 
 
@@ -185,7 +186,7 @@ def test_runner_matches_the_one_for_sh() -> None:
         assert f"${name} = '{value}'\n" in ps
         assert len(re.findall(rf"\${name}\b", ps)) > 1, f"{name} is not used"
         assert len(re.findall(rf"\${name}\b", sh)) > 0, f"{name} is not used"
-    for stage in ("not_root", "pre_quiesce", "freeze", "script", "terminated"):
+    for stage in ("not_root", "prepare", "pre_quiesce", "freeze", "script", "terminated"):
         assert f"Exit-Early '{stage}'" in ps
         assert f"end_early {stage}" in sh
     for when, sh_function, ps_function in (
@@ -400,10 +401,52 @@ def test_unpacking_shows_its_directory_in_its_command_line() -> None:
     assert package.directory in line
 
 
+# --- the identity script ----------------------------------------------------------------------------------------------
+
+IDENTITY = runner.Identity("größe\n", "clock,random", "none")
+
+
+def test_identity_script_has_its_own_interpreter_and_arguments() -> None:
+    made = files(post_clone="x", interpreter="py -3", identity=IDENTITY)
+    assert made["identity.ps1"] == f"{BOM}größe\r\n"
+    for step in ("prepare", "renew", "undo"):
+        command = f"{POWERSHELL} {' '.join(windows.OPTIONS)} -File"
+        line = f"$run_{step} = @('{command}', 'identity.ps1', '{step} clock,random none')\r\n"
+        assert line in made["runner.ps1"]
+    assert errors(ps_runner(post_clone="x", identity=IDENTITY)) == []
+
+
+def test_without_identity_script() -> None:
+    made = files(post_clone="x")
+    assert set(made) == {"runner.ps1", "post_clone.ps1"}
+    assert "$run_renew = @('', '', '')\r\n" in made["runner.ps1"]
+
+
+def test_identity_script_is_the_first_on_both_sides() -> None:
+    """As in the runner for sh, where this is run."""
+    between = function(ps_runner(identity=IDENTITY), "Invoke-Between")
+    assert_in_order(between, "$script:preparing = $true", "$run_prepare", "Exit-Early 'prepare' $code", "$run_pre_quiesce")
+    assert_in_order(between, "Exit-Child 1", "$run_renew", "if ($code -ne 0) { Exit-Child $code }", "$run_post_clone")
+    assert "$env:VMFORK_TOOLS = $tools" in function(ps_runner(identity=IDENTITY), "Invoke-Main")
+
+
+def test_parent_gets_its_network_back_after_an_early_end() -> None:
+    """A stop request must not end the script that does so, which would run it again."""
+    text = ps_runner(identity=IDENTITY)
+    early = function(text, "Exit-Early")
+    assert_in_order(early, "$script:ending = $true", "if ($preparing)", "= $false", "$run_undo '>>'", "Get-Output")
+    assert "if (-not $ending -and (Test-Stop))" in function(text, "Invoke-Script")
+
+
+# --- what a guest cannot do -------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        (runner.Job(identity=runner.Identity("x")), "identity_script is not supported for Windows guests"),
+        (runner.Job(identity=runner.Identity("#!/bin/sh\nx")), "identity_script begins with #!/bin/sh, and the guest is"),
+        (runner.Job(identity=runner.Identity("x", network="netplan")), "identity_network=netplan is not for Windows"),
+        (runner.Job(identity=runner.Identity("x", network="none"), interpreter="cmd"), None),
         (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not supported for Windows guests"),
         (runner.Job(post_clone="#!/bin/sh\nx"), "post_clone_script begins with #!/bin/sh, and the guest is Windows"),
         (runner.Job(script="#!/bin/sh"), "script begins with #!/bin/sh, and"),
