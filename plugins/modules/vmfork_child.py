@@ -342,14 +342,16 @@ options:
         default: [auto]
       network:
         description:
-          - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged.
+          - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged. In a
+            Windows guest, only these two are valid.
         type: str
         choices: [auto, networkd, netplan, networkmanager, ifupdown, wicked, ip, none]
         default: auto
       agents_remove:
         description:
           - Paths of files in the guest with the identity of agents, to remove before the agents are restarted. They can
-            contain wildcards, and have at least two components.
+            contain wildcards, and have at least two components. In paths such as V(C:\\ProgramData\\agent\\id), the
+            wildcard C(?) stands for a space.
         type: list
         elements: str
       agents_restart:

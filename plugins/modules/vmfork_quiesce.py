@@ -78,7 +78,7 @@ options:
         parent its network back.
       - Its first line names its interpreter, and O(interpreter) does not apply to it. The environment variable
         C(VMFORK_TOOLS) has the path of VMware Tools' program.
-      - In a Windows guest, it is a script for PowerShell. This is experimental.
+      - In a Windows guest, it is a script for PowerShell, and its support is experimental.
       - If it fails in the parent, the task fails. If it fails in a child, O(post_clone_script) does not run there, and
         the exit code is that of the identity script.
       - It reports the identity through guestinfo. See

@@ -110,6 +110,35 @@ def test_parent_at_its_fork_point_stays_as_it_is() -> None:
     assert option("__vmfork_method", **FROZEN, **LOGIN, vmfork_identity="auto") == "scripts"
 
 
+WINDOWS = {"__vmfork_enabled": {"parent": {"quiesced": False, "guest_family": "windowsGuest"}}}
+
+
+def test_identity_of_windows_guests_is_not_renewed_by_default() -> None:
+    """The script is experimental. The guest is expected to come to its fork point by itself, as without a login."""
+    for identity in ("", None):
+        assert option("__vmfork_method", **WINDOWS, **LOGIN, vmfork_identity=identity) == "wait"
+        for rehearsal in (True, False):
+            state = {"__vmfork_is_rehearsal": rehearsal, "__vmfork_quiesced": {"has_identity_script": False}}
+            given = {**LOGIN, "vmfork_identity": identity}
+            assert option("__vmfork_child_identity", **WINDOWS, **given, **state, omit="omitted") == "omitted"
+
+
+@pytest.mark.parametrize("given", ["auto", {"items": ["hostname"]}])
+def test_identity_of_windows_guests_on_request(given: Any) -> None:
+    assert option("__vmfork_method", **WINDOWS, **LOGIN, vmfork_identity=given) == "scripts"
+    passed = option("__vmfork_child_identity", **WINDOWS, **LOGIN, vmfork_identity=given, omit="omitted")
+    assert passed["items"] == (["auto"] if given == "auto" else ["hostname"])
+
+
+@pytest.mark.parametrize(
+    ("parent", "first"), [(RUNNING, "#!/bin/sh"), (WINDOWS, "# SPDX-FileCopyrightText: vmfork.vsphere contributors")]
+)
+def test_identity_script_is_that_of_the_guest(parent: dict[str, Any], first: str) -> None:
+    role = str(Path(__file__).parents[2] / "roles/vmfork")
+    script = option("__vmfork_identity_script", **parent, vmfork_identity="auto", role_path=role, omit="omitted")
+    assert script.splitlines()[0] == first
+
+
 @pytest.mark.parametrize(
     ("given", "has_script", "is_required"),
     [("", True, True), ("", False, False), ("", None, True), ("auto", False, True), ("none", True, False)],

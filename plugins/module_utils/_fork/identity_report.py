@@ -171,7 +171,7 @@ def items(given: t.Sequence[str], option: str) -> tuple[str, ...]:
     return () if names == [AUTO] else tuple(item for item in ITEMS if item in names)
 
 
-_PATH = re.compile(r"(?:/[^\s/\x00-\x1f\x7f]+){2,}")
+_PATH = re.compile(r"(?:/[^\s/\x00-\x1f\x7f]+){2,}|[A-Za-z]:(?:\\[^\s\\/:\x00-\x1f\x7f]+){2,}")
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.:\\-]{0,254}")
 
 
@@ -189,7 +189,9 @@ def wanted(given: t.Mapping[str, t.Any] | None) -> Wanted | None:
         ("agents_restart", _SERVICE, "the name of a service"),
     ):
         agents[option] = tuple(given[option] or ())
-        wrong = [text for text in agents[option] if not form.fullmatch(text) or {".", ".."} & set(text.split("/"))]
+        wrong = [
+            text for text in agents[option] if not form.fullmatch(text) or {".", ".."} & set(re.split(r"[/\\]", text))
+        ]
         if wrong:
             raise _errors.BadInput(f"identity.{option}: {wrong[0]!r} is not {what}. Correct it.")
         if agents[option] and names and "agents" not in names:

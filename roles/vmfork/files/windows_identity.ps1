@@ -498,11 +498,11 @@ function Update-network {
   $adapters = @(Get-Adapters)
   if (-not $adapters) { return Set-Absent 'no network adapter' }
   $saved = @(Get-Saved)
-  $numbers = 0..($adapters.Count - 1)
+  $all = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+  $numbers = $all | Where-Object { $_ -lt $adapters.Count }
   $wishes = @($numbers | ForEach-Object { Get-Wishes $_ })
-  $extra = 0..9 | Where-Object { $_ -ge $adapters.Count -and (Get-Param "ethernet$_.ipaddress") }
+  $extra = $all | Where-Object { $_ -ge $adapters.Count -and (Get-Param "ethernet$_.ipaddress") }
   if ($extra) { throw "there is no adapter $extra" }
-  $script:domains = @()
   Switch-Adapters $true
   foreach ($number in $numbers) { if ($wishes[$number].addresses) { Set-Network $adapters[$number] $wishes[$number] } }
   foreach ($number in $numbers) { Confirm-Network $adapters[$number] $wishes[$number] $saved[$number] }
@@ -593,7 +593,7 @@ if ('prepare', 'renew', 'undo' -cnotcontains $Step) {
   Write-Host 'The first argument must be prepare, renew or undo.'
   exit 2
 }
-$code, $reasons = 0, @()
+$code, $reasons, $domains = 0, @(), @()
 $wait = if ($env:VMFORK_WAIT) { [int]$env:VMFORK_WAIT } else { 30 }
 Invoke-Step $Step { & "Invoke-$Step" }
 exit $code

@@ -425,7 +425,9 @@ def test_without_identity_script() -> None:
 def test_identity_script_is_the_first_on_both_sides() -> None:
     """As in the runner for sh, where this is run."""
     between = function(ps_runner(identity=IDENTITY), "Invoke-Between")
-    assert_in_order(between, "$script:preparing = $true", "$run_prepare", "Exit-Early 'prepare' $code", "$run_pre_quiesce")
+    assert_in_order(
+        between, "$script:preparing = $true", "$run_prepare", "Exit-Early 'prepare' $code", "$run_pre_quiesce"
+    )
     assert_in_order(between, "Exit-Child 1", "$run_renew", "if ($code -ne 0) { Exit-Child $code }", "$run_post_clone")
     assert "$env:VMFORK_TOOLS = $tools" in function(ps_runner(identity=IDENTITY), "Invoke-Main")
 
@@ -444,7 +446,10 @@ def test_parent_gets_its_network_back_after_an_early_end() -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        (runner.Job(identity=runner.Identity("#!/bin/sh\nx")), "identity_script begins with #!/bin/sh, and the guest is"),
+        (
+            runner.Job(identity=runner.Identity("#!/bin/sh\nx")),
+            "identity_script begins with #!/bin/sh, and the guest is",
+        ),
         (runner.Job(identity=runner.Identity("x", network="netplan")), "identity_network=netplan is not for Windows"),
         (runner.Job(identity=runner.Identity("x", network="none"), interpreter="cmd"), None),
         (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not supported for Windows guests"),
