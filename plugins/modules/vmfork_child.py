@@ -337,6 +337,7 @@ options:
           - V(auto), or any of V(clock), V(random), V(machine_id), V(leases), V(adapters), V(hostname), V(network),
             V(ssh_host_keys), V(boot_id), V(agents), V(services) and V(announce). An item that is given here must be in
             the guest. With V(auto), an item that the guest does not have is left out.
+          - V(cloud_init), alone or beside the others, lets cloud-init set up the child as a new instance.
         type: list
         elements: str
         default: [auto]

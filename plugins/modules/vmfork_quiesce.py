@@ -91,7 +91,7 @@ options:
     description:
       - What O(identity_script) renews. V(auto) is everything that the guest has. Otherwise any of V(clock), V(random),
         V(machine_id), V(leases), V(adapters), V(hostname), V(network), V(ssh_host_keys), V(boot_id), V(agents),
-        V(services) and V(announce).
+        V(services) and V(announce), and beside either V(cloud_init).
       - O(vmfork.vsphere.vmfork_child#module:identity) overrides it for children.
     type: list
     elements: str

@@ -14,7 +14,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_repo
 
 pytestmark = both_engines
 
-SCRIPT = (Path(__file__).parents[2] / "roles/vmfork/files/linux_identity.sh").read_text()
+FILES = Path(__file__).parents[2] / "roles/vmfork/files"
+SCRIPT = "".join((FILES / name).read_text() for name in ("linux_cloud_init.sh", "linux_identity.sh"))
 
 
 @pytest.fixture
@@ -80,3 +81,11 @@ def test_error_in_the_guest_is_that_of_the_child(parent: VCenter) -> None:
     assert (good["error"], good["identity"]["renewed"]) == (None, True)
     assert "network failed (the config param routes is not valid)" in bad["error"]
     assert bad["identity"]["items"]["machine_id"] == "ok"
+
+
+def test_item_on_request_must_be_there(parent: VCenter) -> None:
+    """Simulated guests do not have cloud-init."""
+    result = fork(parent, {"items": ["machine_id", "cloud_init"]}, "web-01")
+    [child] = result["children"]
+    assert "cloud_init is not in its guest (no cloud-init)" in child["error"]
+    assert child["identity"]["items"] == {"machine_id": "ok", "cloud_init": "absent"}

@@ -17,6 +17,9 @@ fi
 if [ "$part" = functional ] && [ ! -x /usr/sbin/sshd ]; then
     tests/harness/not_run.sh "SSH to children" "openssh-server is not installed"
 fi
+if [ "$part" = unit ] && [ ! -d .build/cloud-init ]; then
+    tests/harness/not_run.sh "cloud-init" "it is not unpacked, see tests/harness/cloud_init.sh"
+fi
 # Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
 # unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU. With
 # worksteal a process gets tests that follow each other, so the server that some of a file share does not start in every

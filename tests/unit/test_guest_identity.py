@@ -16,9 +16,9 @@ import typing as t
 import pytest
 from unit.guest_identity import distributions
 from unit.guest_identity.distributions import CASES, PARENT_ID, STATIC, Case
-from unit.guest_identity.rig import CHILD_MACS, PARENT_MACS, SCRIPT, SHELLS, Guest, Outcome, refusal, run
+from unit.guest_identity.rig import CHILD_MACS, CLOUD_INIT, PARENT_MACS, SCRIPT, SHELLS, Guest, Outcome, refusal, run
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS, parse
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS, ON_REQUEST, parse
 
 needs_namespaces = pytest.mark.skipif(refusal() is not None, reason=str(refusal()))
 
@@ -762,17 +762,19 @@ def test_script_is_short() -> None:
 
 
 def test_script_fits_into_guestinfo() -> None:
-    assert len(base64.b64encode(gzip.compress(SCRIPT.read_bytes()))) < 30_000
+    assert len(base64.b64encode(gzip.compress(CLOUD_INIT.read_bytes() + SCRIPT.read_bytes()))) < 30_000
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-def test_shellcheck_has_no_remark() -> None:
-    ended = subprocess.run(["shellcheck", "-s", "sh", SCRIPT], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", [SCRIPT, CLOUD_INIT])
+def test_shellcheck_has_no_remark(script: pathlib.Path) -> None:
+    ended = subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.returncode) == ("", 0)
 
 
 def test_items_are_those_of_the_modules() -> None:
-    assert f"ITEMS='{' '.join(ITEMS)}'\n" in SCRIPT.read_text()
+    assert f"\nITEMS='{' '.join(ITEMS)}'\n" in SCRIPT.read_text()
+    assert f"\nON_REQUEST='{' '.join(ON_REQUEST)}'\n" in CLOUD_INIT.read_text()
 
 
 @pytest.mark.parametrize("arguments", [[], ["begin"], ["prepare", "auto", "dhcp"]])
@@ -791,4 +793,4 @@ def test_guide_has_the_table_of_the_tests() -> None:
 
 def test_guide_explains_each_item() -> None:
     guide = (SCRIPT.parents[3] / "docs/docsite/rst/guide_identity.rst").read_text()
-    assert tuple(re.findall(r"^   \* - ``(\w+)``$", guide.split("Addresses\n")[0], re.M)) == ITEMS
+    assert tuple(re.findall(r"^   \* - ``(\w+)``$", guide.split("Addresses\n")[0], re.M)) == (*ITEMS, *ON_REQUEST)

@@ -152,6 +152,18 @@ def test_identity_is_required_of_children_that_have_the_script(
     assert passed == (everything if is_required else "omitted")
 
 
+@pytest.mark.parametrize(
+    ("given", "is_there"),
+    [("auto", False), ({"items": ["auto", "cloud_init"]}, True), ({"items": "clock,cloud_init"}, True)],
+)
+def test_part_for_cloud_init_is_delivered_on_request(given: Any, is_there: bool) -> None:
+    path = Path(__file__).parents[2] / "roles/vmfork"
+    script = option("__vmfork_identity_script", **RUNNING, vmfork_identity=given, role_path=str(path), omit="omitted")
+    assert script.startswith("#!/bin/sh\n")
+    assert script.endswith('\nmain "$@"\n')
+    assert ("renew_cloud_init() {" in script) is is_there
+
+
 @pytest.mark.parametrize("remove", [["/opt/a", "/opt/b"], "/opt/a,/opt/b"])
 def test_identity_of_a_dictionary(remove: Any) -> None:
     given = {"items": "clock,agents", "agents": {"remove": remove, "restart": ["a"]}}

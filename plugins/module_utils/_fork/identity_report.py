@@ -19,7 +19,7 @@ import collections
 import itertools
 import re
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _printable
 
@@ -39,8 +39,11 @@ ITEMS = (
 )
 """The items of an identity, in the order in which the script renews them."""
 
+ON_REQUEST = ("cloud_init",)
+"""Items that are renewed after the others, and only if they are named."""
+
 AUTO = "auto"
-"""In place of items: all that the guest has."""
+"""In place of :data:`ITEMS`: all that the guest has."""
 
 NETWORKS = (AUTO, "networkd", "netplan", "networkmanager", "ifupdown", "wicked", "ip", "none")
 """The network stacks that the script can set up."""
@@ -137,7 +140,7 @@ class Seen(t.NamedTuple):
 class Wanted:
     """The identity that the children of a task must have.
 
-    :param items: items that must be renewed; empty: all that the guest has.
+    :param items: items that must be renewed, or :data:`AUTO`; empty: the same as :data:`AUTO`.
     :param agents_remove: paths of files to remove in the guest.
     :param agents_restart: names of services to restart in the guest.
     """
@@ -152,23 +155,34 @@ class Wanted:
         """The items as the script reads them."""
         return ",".join(self.items) or AUTO
 
+    @property
+    def is_auto(self) -> bool:
+        """Return whether all that the guest has is to be renewed."""
+        return not self.items or AUTO in self.items
+
+    @property
+    def explicit(self) -> tuple[str, ...]:
+        """The items that the guest must have."""
+        return tuple(item for item in self.items if item != AUTO)
+
     def has(self, item: str) -> bool:
         """Return whether an item is to be renewed."""
-        return not self.items or item in self.items
+        return item in self.items or (self.is_auto and item in ITEMS)
 
 
 def items(given: t.Sequence[str], option: str) -> tuple[str, ...]:
-    """Return the items of an option in the order of the script; empty: all that the guest has.
+    """Return the items of an option in the order of the script, as in :class:`Wanted`.
 
     :raises _errors.BadInput: an item does not exist.
     """
     names = list(dict.fromkeys(item.strip() for item in given))
-    unknown = [name for name in names if name not in (AUTO, *ITEMS)]
+    every = (AUTO, *ITEMS, *ON_REQUEST)
+    unknown = [name for name in names if name not in every]
     if unknown:
-        raise _errors.BadInput(f"{option}: {unknown[0]} is not an item. The items are {', '.join((AUTO, *ITEMS))}.")
-    if not names or (AUTO in names and len(names) > 1):
+        raise _errors.BadInput(f"{option}: {unknown[0]} is not an item. The items are {', '.join(every)}.")
+    if not names or (AUTO in names and set(names) & set(ITEMS)):
         raise _errors.BadInput(f"{option} must be either {AUTO} or the items to renew. Correct it.")
-    return () if names == [AUTO] else tuple(item for item in ITEMS if item in names)
+    return () if names == [AUTO] else tuple(item for item in every if item in names)
 
 
 _PATH = re.compile(r"(?:/[^\s/\x00-\x1f\x7f]+){2,}|[A-Za-z]:(?:\\[^\s\\/:\x00-\x1f\x7f]+){2,}")
@@ -182,8 +196,8 @@ def wanted(given: t.Mapping[str, t.Any] | None) -> Wanted | None:
     """
     if given is None:
         return None
-    names = items(given["items"] or [AUTO], "identity.items")
-    agents = {}
+    result = Wanted(items(given["items"] or [AUTO], "identity.items"), given["network"] or AUTO)
+    agents: dict[str, t.Any] = {}
     for option, form, what in (
         ("agents_remove", _PATH, "an absolute path below a directory, without white space"),
         ("agents_restart", _SERVICE, "the name of a service"),
@@ -194,9 +208,9 @@ def wanted(given: t.Mapping[str, t.Any] | None) -> Wanted | None:
         ]
         if wrong:
             raise _errors.BadInput(f"identity.{option}: {wrong[0]!r} is not {what}. Correct it.")
-        if agents[option] and names and "agents" not in names:
+        if agents[option] and not result.has("agents"):
             raise _errors.BadInput(f"identity.{option} needs the item agents in identity.items. Add it, or remove one.")
-    return Wanted(names, given["network"] or AUTO, **agents)
+    return replace(result, **agents)
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------------
@@ -339,8 +353,8 @@ def objection(requested: Wanted | None, seen: Seen, parent: Report | None) -> st
 
 
 def _objections(requested: Wanted | None, report: Report, parent: Report | None) -> t.Iterator[str]:
-    explicit = requested.items if requested is not None else ()
-    required = () if requested is None else explicit or ITEMS
+    explicit = requested.explicit if requested is not None else ()
+    required = (*ITEMS, *explicit) if requested is not None and requested.is_auto else explicit
     for item in dict.fromkeys((*report.items, *required)):
         status = report.items.get(item)
         if status == FAILED or (item in explicit and status == ABSENT):

@@ -66,7 +66,7 @@ attempt() {
 
 renew_item() {
   status=ok why=
-  case " $ITEMS " in
+  case " $ITEMS ${ON_REQUEST:-} " in
     *" $1 "*) "renew_$1" ;;
     *) failed "unknown to this version of the script" ;;
   esac
@@ -982,7 +982,7 @@ main() {
     *) echo "NETWORK must be auto, networkd, netplan, networkmanager, ifupdown, wicked, ip or none."; exit 2 ;;
   esac
   items=$(printf '%s' "$items" | tr ',' ' ' | tr -cd 'a-z_0-9 ')
-  [ "$items" != auto ] || items=$ITEMS
+  case $items in auto | auto\ *) items=$ITEMS${items#auto} ;; esac
   "$action"
   exit $code
 }

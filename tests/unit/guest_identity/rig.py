@@ -22,6 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identi
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE.parents[2] / "roles" / "vmfork" / "files" / "linux_identity.sh"
+CLOUD_INIT = SCRIPT.with_name("linux_cloud_init.sh")
 
 PARENT_MACS = ["00:50:56:aa:00:10", "00:50:56:aa:00:11"]
 CHILD_MACS = ["00:50:56:bb:00:20", "00:50:56:bb:00:21"]
@@ -40,13 +41,17 @@ UNSHARE = (
 )
 
 DRIVER = """set -e
-root=$1
+root=$1 packages=$2
 mount --make-rprivate /
 mount --bind "$root" "$root"
 for directory in usr bin sbin lib lib64; do
   [ ! -h "/$directory" ] || { ln -s "$(readlink "/$directory")" "$root/$directory"; continue; }
   [ -d "/$directory" ] || continue
   mkdir "$root/$directory"
+  if [ "$directory" = usr ] && [ -n "$packages" ]; then
+    mount -t overlay overlay -o "lowerdir=$packages/usr:/usr" "$root/usr"
+    continue
+  fi
   mount --bind "/$directory" "$root/$directory"
   mount -o remount,bind,ro "$root/$directory"
 done
@@ -126,6 +131,9 @@ case $2 in status) [ -e "/services/active/$1" ]; exit ;; esac
     "ifup": HEAD + '/managers ifupdown "$1"\n',
     "ifdown": HEAD + '[ "$1" = --force ]\n',
     "hostnamectl": HEAD + 'hostname "$2" && echo "$2" >/etc/hostname\n',
+    "vmware-rpctool": '#!/bin/sh\nexec /tools/vmtoolsd --cmd "$1"\n',
+    "blkid": HEAD,
+    "systemd-detect-virt": HEAD + "case $* in *--container*) exit 1 ;; esac\necho vmware\n",
     "iscsi-iname": HEAD + 'echo "iqn.2016-04.com.open-iscsi:$(cut -c 1-8 /proc/sys/kernel/random/uuid)"\n',
 }
 
@@ -163,6 +171,8 @@ class Guest:
     """Commands after the renewal."""
     renewals: int = 1
     has_tools: bool = True
+    packages: pathlib.Path | None = None
+    """A directory with unpacked packages; what is in its usr is in /usr of the guest, too."""
 
 
 @dataclass
@@ -278,7 +288,11 @@ def run(
     driver = root.parent / "driver"
     driver.write_text(DRIVER)
     ended = subprocess.run(
-        [*UNSHARE, "sh", str(driver), str(root)], capture_output=True, text=True, timeout=120, check=False
+        [*UNSHARE, "sh", str(driver), str(root), str(guest.packages or "")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "", ended.stderr
@@ -311,7 +325,7 @@ def _make(root: pathlib.Path, guest: Guest) -> None:
     ]:
         (root / name).mkdir(parents=True)
     (root / "services/broken").mkdir()
-    (root / "identity").write_text(SCRIPT.read_text())
+    (root / "identity").write_text((CLOUD_INIT.read_text() if guest.packages else "") + SCRIPT.read_text())
     _program(root / "plug", PLUG)
     _program(root / "managers", "#!/usr/bin/python3\n" + (HERE / "managers.py").read_text())
     for name in TOOLS:

@@ -269,6 +269,12 @@ def test_renewed_identity(requested: Wanted | None) -> None:
             "clock failed; agents failed (no x)",
         ),
         (Wanted(("agents",)), SEEN(True, report(items={"agents": "absent"})), "agents is not in its guest"),
+        (Wanted(("auto", "cloud_init")), SEEN(True, report()), "cloud_init was not reported"),
+        (
+            Wanted(("auto", "cloud_init")),
+            SEEN(True, report("clock", items={"cloud_init": "absent"})),
+            "cloud_init is not in its guest; clock was not reported",
+        ),
         (None, SEEN(True, report(machine_id=None)), "machine_id was reported as renewed, but not shown"),
         (Wanted(), SEEN(True, report(ssh_host_keys=())), "ssh_host_keys was reported as renewed, but not shown"),
         (None, SEEN(True, report(machine_id=OTHER.machine_id)), "it has the machine ID of its parent"),
@@ -305,6 +311,7 @@ def test_identity_that_does_not_count(requested: Wanted | None, seen: identity_r
         (None, SEEN()),
         (Wanted(), SEEN(True, report(items={"agents": "absent"}))),
         (Wanted(("clock",)), SEEN(True, report(items={"agents": "absent"}))),
+        (Wanted(("auto", "cloud_init")), SEEN(True, report(items={"agents": "absent", "cloud_init": "ok"}))),
         # What was not renewed is the parent's.
         (
             Wanted(("clock",)),
@@ -362,9 +369,25 @@ def test_option() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "text", "has_clock"),
+    [
+        (["cloud_init", "auto"], "auto,cloud_init", True),
+        (["cloud_init", "clock"], "clock,cloud_init", True),
+        (["cloud_init"], "cloud_init", False),
+    ],
+)
+def test_item_on_request(given: list[str], text: str, has_clock: bool) -> None:
+    made = identity_report.wanted(option(items=given))
+    assert made is not None
+    assert (made.text, made.has("clock"), made.has("cloud_init")) == (text, has_clock, True)
+    assert not Wanted().has("cloud_init")
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"items": ["auto", "clock"]},
+        {"items": ["auto", "clock", "cloud_init"]},
         {"items": ["coffee"]},
         {"items": ["clock,random"]},
         *[
@@ -417,5 +440,5 @@ def test_items_and_networks_are_documented(documentation: str) -> None:
     its = options["identity"]["suboptions"] if "identity" in options else options
     prefix = "" if "identity" in options else "identity_"
     listed = re.findall(r"V\((\w+)\)", " ".join(its[f"{prefix}items"]["description"]))
-    assert tuple(name for name in listed if name != "auto") == ITEMS
+    assert tuple(name for name in dict.fromkeys(listed) if name != "auto") == (*ITEMS, *identity_report.ON_REQUEST)
     assert tuple(its[f"{prefix}network"]["choices"]) == identity_report.NETWORKS

@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The item cloud_init of the identity script, with Debian's cloud-init and ds-identify."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import pathlib
+import subprocess
+
+import pytest
+from unit.guest_identity import distributions
+from unit.guest_identity.distributions import STATIC
+from unit.guest_identity.rig import Guest, Outcome, refusal, run
+
+PACKAGES = pathlib.Path(__file__).parents[2] / ".build" / "cloud-init"
+
+
+def obstacle() -> str | None:
+    """Return why cloud-init cannot run here."""
+    if not PACKAGES.is_dir():
+        return "cloud-init is not unpacked, see tests/harness/cloud_init.sh"
+    mount = f"mount -t overlay overlay -o lowerdir={PACKAGES}/usr:/usr /mnt"
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+    ended = subprocess.run(unshare, capture_output=True, check=False)
+    return "no overlays in a user namespace" if ended.returncode else refusal()
+
+
+pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+
+MODULES = """# Without those that change users, packages and disks, or need a network.
+cloud_init_modules: [bootcmd, write-files, set_hostname, update_hostname, update_etc_hosts, ssh]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [scripts-user, final-message]
+ssh_genkeytypes: [ed25519]
+"""
+BOOT = """export PATH=/tools:/usr/sbin:/usr/bin
+/usr/lib/cloud-init/ds-identify --force
+for words in 'init --local' init 'modules --mode=config' 'modules --mode=final'; do
+  cloud-init $words >>/out/boot 2>&1 || echo "failed: $words" >>/out/boot
+done
+"""
+PARENTS = {"metadata": "instance-id: golden-1\nlocal-hostname: golden\n", "userdata": "#cloud-config\n{}\n"}
+METADATA = "instance-id: web-01\nlocal-hostname: other\n"
+USER_DATA = """#cloud-config
+write_files:
+- {path: /etc/motd, content: own}
+runcmd:
+- [sh, -c, 'hostname >/etc/issue']
+"""
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def guest(**params: str) -> Guest:
+    """Return a Debian that cloud-init has set up at its boot, and the config params of a child."""
+    made = distributions.debian_networkd()
+    made.packages = PACKAGES
+    made.tools += ["vmware-rpctool", "systemd-detect-virt", "blkid", "sh"]
+    made.files |= {f"/guestinfo/guestinfo.{key}": encoded(text) for key, text in PARENTS.items()}
+    made.files |= {f"/guestinfo/guestinfo.{key}.encoding": "base64" for key in PARENTS}
+    for file in (path for path in (PACKAGES / "etc/cloud").rglob("*") if path.is_file()):
+        made.files[f"/{file.relative_to(PACKAGES)}"] = file.read_text()
+    made.files |= {
+        "/etc/cloud/cloud.cfg.d/05_modules.cfg": MODULES,
+        "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nsystemd-network:x:0:0::/:/bin/false\n",
+        "/etc/group": "root:x:0:\nadm:x:4:\nsystemd-network:x:0:\n",
+        "/etc/os-release": 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
+        "/var/lib/cloud/data/instance-id": "golden-1\n",
+        "/var/log": "/",
+        "/tools/cloud-init": "-> /usr/bin/cloud-init",
+        "/sys/class/dmi/id/product_name": "VMware Virtual Platform\n",
+    }
+    made.params = {**STATIC, **{key.replace("__", "."): value for key, value in params.items()}}
+    return made
+
+
+def renewed(root: pathlib.Path, made: Guest, items: str = "auto,cloud_init", network: str = "auto") -> Outcome:
+    """Return a child of a parent whose items are as expected, apart from cloud_init."""
+    outcome = run(root, made, items=items, network=network)
+    assert outcome.stderr == "", outcome.stderr
+    others = {item: status for item, status in outcome.items.items() if item != "cloud_init"}
+    absent = {"agents"} if network == "auto" else {"agents", "network", "announce"}
+    assert others == {item: "absent" if item in absent else "ok" for item in others}, outcome.reasons
+    return outcome
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "root"
+
+
+def instance(outcome: Outcome) -> str:
+    return outcome.read("/var/lib/cloud/data/instance-id").strip()
+
+
+def test_child_is_a_new_instance(root: pathlib.Path) -> None:
+    """The parent was set up by cloud-init at its boot, with data in base64. The child's are plain."""
+    made = guest(metadata=METADATA, userdata=USER_DATA)
+    del made.files["/var/lib/cloud/data/instance-id"]
+    made.before += BOOT
+    made.between = (
+        "cp /run/cloud-init/result.json /out/parent-result; cp /var/lib/cloud/data/instance-id /out/parent-id"
+    )
+    outcome = renewed(root, made)
+    assert outcome.read("/out/parent-id") == "golden-1\n"
+    assert json.loads(outcome.read("/out/parent-result"))["v1"] == {"datasource": "DataSourceVMware", "errors": []}
+    assert (outcome.items["cloud_init"], outcome.reasons.get("cloud_init")) == ("ok", None)
+    assert instance(outcome) == "web-01"
+    assert (outcome.read("/etc/motd"), outcome.read("/etc/issue")) == ("own", "web-01\n")
+    # What the other items have renewed stays.
+    assert outcome.read("/etc/hostname") == "web-01\n"
+    assert outcome.addresses("ens192") == ["192.0.2.11/24", "2001:db8::11/64"]
+    assert outcome.keys == [" ".join(outcome.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])]
+    parents = outcome.read("/out/parent-etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+    assert parents not in outcome.keys[0]
+
+
+@pytest.mark.parametrize("encoding", ["base64", "gzip+base64"])
+def test_encodings_are_cloud_inits(root: pathlib.Path, encoding: str) -> None:
+    packed = gzip.compress(USER_DATA.encode()) if encoding.startswith("gzip") else USER_DATA.encode()
+    data = {"userdata": base64.b64encode(packed).decode(), "userdata__encoding": encoding}
+    outcome = renewed(root, guest(metadata=encoded(METADATA), metadata__encoding="b64", **data))
+    assert outcome.items["cloud_init"] == "ok", outcome.reasons
+    assert (instance(outcome), outcome.read("/etc/motd")) == ("web-01", "own")
+
+
+def test_keys_of_instant_clone_are_used_as_they_are(root: pathlib.Path) -> None:
+    made = guest()
+    made.between = "printf 'instance-id: web-02' >/guestinfo/guestinfo.metadata; rm /guestinfo/*.encoding"
+    outcome = renewed(root, made)
+    assert (outcome.items["cloud_init"], instance(outcome)) == ("ok", "web-02"), outcome.reasons
+
+
+def without_network(address: str) -> Guest:
+    """Return a guest whose network is set up by cloud-init alone."""
+    network = f"network: {{version: 2, ethernets: {{ens192: {{addresses: [{address}]}}}}}}\n"
+    made = guest(metadata=METADATA + network)
+    for name in ("ipaddress", "gateway", "dns", "search", "routes"):
+        del made.params[name]
+    return made
+
+
+def test_cloud_init_sets_up_the_network_if_the_script_does_not(root: pathlib.Path) -> None:
+    outcome = renewed(root, without_network("198.51.100.7/24"), network="none")
+    assert outcome.items["cloud_init"] == "ok", outcome.reasons
+    assert outcome.addresses("ens192") == ["198.51.100.7/24"]
+
+
+def test_adapter_without_a_cable_is_not_awaited(root: pathlib.Path) -> None:
+    made = without_network("198.51.100.7/24")
+    made.cables = [False]
+    outcome = renewed(root, made, network="none")
+    assert outcome.items["cloud_init"] == "ok", outcome.reasons
+
+
+@pytest.mark.parametrize(
+    ("address", "params", "reason"),
+    [
+        ("198.51.100.16/24", {}, "ens192 has the parent's address 198.51.100.16; "),
+        ("198.51.100.7/24", {"ipaddress": "198.51.100.8/24"}, "ens192 does not have the address 198.51.100.8/24"),
+        ("198.51.100.7/24", {"dns": "192.0.2.53"}, "the config param dns (without ipaddress) is not valid"),
+    ],
+)
+def test_network_of_cloud_init_is_confirmed(
+    root: pathlib.Path, address: str, params: dict[str, str], reason: str
+) -> None:
+    made = without_network(address)
+    made.params |= params
+    assert renewed(root, made, network="none").reasons["cloud_init"].startswith(reason)
+
+
+def test_data_are_read_once(root: pathlib.Path) -> None:
+    """What a guest has set with VMware Tools is lost when it is powered off. Then the parent's data are there again."""
+    made = guest(metadata=METADATA)
+    made.renewals = 2
+    made.after = "printf 'instance-id: golden-1' >/guestinfo/guestinfo.metadata\n" + BOOT
+    outcome = renewed(root, made)
+    assert (outcome.items["cloud_init"], instance(outcome)) == ("ok", "web-01"), outcome.reasons
+    assert "failed: " not in outcome.read("/out/boot")
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({}, "the instance-id is the parent's; set one in metadata"),
+        ({"metadata": "instance-id: golden-1\n"}, "the instance-id is the parent's; set one in metadata"),
+        (
+            {"metadata": METADATA, "userdata": "#cloud-config\nruncmd: [[sh, -c, 'echo S3cret; exit 1']]\n"},
+            "cloud-init modules --mode=final failed, see /var/log/cloud-init.log",
+        ),
+    ],
+    ids=["no data", "the parent's id", "a command fails"],
+)
+def test_instance_that_is_not_new_is_an_error(root: pathlib.Path, params: dict[str, str], reason: str) -> None:
+    outcome = renewed(root, guest(**params))
+    assert (outcome.items["cloud_init"], outcome.reasons["cloud_init"]) == ("failed", reason)
+    assert (outcome.codes, "S3cret" in outcome.stdout) == ([0, 90], False)
+
+
+def test_no_data_at_all_is_an_error(root: pathlib.Path) -> None:
+    made = guest()
+    for path in [path for path in made.files if path.startswith("/guestinfo/")]:
+        del made.files[path]
+    made.files["/run/cloud-init/cloud.cfg"] = "datasource_list: [ None ]\n"
+    outcome = renewed(root, made)
+    assert outcome.reasons["cloud_init"] == "cloud-init found no data; set metadata"
+
+
+def test_guest_without_cloud_init(root: pathlib.Path) -> None:
+    made = guest()
+    del made.files["/tools/cloud-init"]
+    outcome = renewed(root, made)
+    assert (outcome.items["cloud_init"], outcome.reasons["cloud_init"]) == ("absent", "no cloud-init")
+
+
+def test_cloud_init_is_left_alone_unless_it_is_named(root: pathlib.Path) -> None:
+    outcome = renewed(root, guest(metadata=METADATA, userdata=USER_DATA), items="auto")
+    assert "cloud_init" not in outcome.items
+    assert (instance(outcome), outcome.exists("/etc/cloud/cloud.cfg.d/99-vmfork.cfg")) == ("golden-1", False)
