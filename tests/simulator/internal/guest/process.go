@@ -80,7 +80,8 @@ func (i *initProcess) start(_ *net.UnixConn, body json.RawMessage, files []*os.F
 		program.Directory = account.home
 	}
 	directory := i.sandbox.path(program.Directory)
-	if err := account.as(func() error { return startable(i.sandbox.path(program.Path), directory) }); err != nil {
+	path := i.sandbox.path(pathOfProgram(program.Path))
+	if err := account.as(func() error { return startable(path, directory) }); err != nil {
 		return nil, nil, err
 	}
 	if program.Env == nil {
@@ -100,10 +101,19 @@ func (i *initProcess) start(_ *net.UnixConn, body json.RawMessage, files []*os.F
 		shell = "/bin/sh"
 	}
 	pid, _, err := i.processes.start(command{
-		path: shell, arguments: []string{shell, "-c", commandLine(i.sandbox.path(program.Path), program.Arguments)},
+		path: shell, arguments: []string{shell, "-c", commandLine(path, program.Arguments)},
 		directory: directory, env: program.Env, user: account, files: []*os.File{null, output, output},
 	})
 	return int64(pid), nil, err
+}
+
+// pathOfProgram returns where a program is. In a guest that claims to be
+// Windows, a stand-in is in root's home, and its name is the whole path.
+func pathOfProgram(path string) string {
+	if len(path) > 2 && path[1:3] == `:\` {
+		return "/root/" + path
+	}
+	return path
 }
 
 // commandLine returns the command line that Tools pass to the shell.
