@@ -2,6 +2,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import typing as t
+
+import yaml
+
+
+def _of_plugin(text: str) -> str:
+    """Return the options as those of a plugin, which takes them from the environment by itself."""
+    options: dict[str, dict[str, t.Any]] = yaml.safe_load(text)["options"]
+    for name, option in options.items():
+        option.pop("aliases", None)
+        option["description"] = [
+            line for line in _lines(option["description"]) if "environment variable E(" not in line
+        ]
+        option["env"] = [{"name": VARIABLES.get(name, f"VMWARE_{name.upper()}")}]
+    return yaml.safe_dump({"options": options, "requirements": yaml.safe_load(text)["requirements"]})
+
+
+def _lines(description: str | list[str]) -> list[str]:
+    return [description] if isinstance(description, str) else description
+
+
+VARIABLES = {"hostname": "VMWARE_HOST", "username": "VMWARE_USER"}
+"""The environment variables that are not named as their options."""
+
 
 class ModuleDocFragment:
     DOCUMENTATION = r"""
@@ -76,3 +100,5 @@ notes:
   - An empty string means that an option is not given, in every module and also in suboptions. Empty strings in a list
     are ignored.
 """
+
+    PLUGIN = _of_plugin(DOCUMENTATION)
