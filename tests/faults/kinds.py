@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +54,9 @@ class Kind:
         return " " not in method if self.applies == "method" else method == request
 
 
+MOMENTS = 0.3
+"""Seconds after a call within which a task is killed at random; most tasks make their next calls in this time."""
+
 LOGINS = ("Login", "GET /mob")
 """Requests whose answer has the cookie of a new session."""
 
@@ -61,6 +66,14 @@ def _kill(number: signal.Signals, _stage: Stage, process: BaseProcess) -> bool:
     os.kill(process.pid, number)
     if number == signal.SIGKILL:
         process.join()
+    return True
+
+
+def _kill_soon(_stage: Stage, process: BaseProcess) -> bool:
+    """Kill the task at any moment after the call, also in the middle of another one."""
+    killer = threading.Timer(random.uniform(0, MOMENTS), process.kill)
+    killer.daemon = True
+    killer.start()
     return True
 
 
@@ -121,6 +134,7 @@ KINDS = (
     Kind("SIGTERM after", {"hold": "after"}, "method", partial(_kill, signal.SIGTERM)),
     Kind("SIGKILL before", _HOLD, "method", partial(_kill, signal.SIGKILL), is_kill=True),
     Kind("SIGKILL after", {"hold": "after"}, "method", partial(_kill, signal.SIGKILL), is_kill=True),
+    Kind("SIGKILL soon after", {"hold": "after"}, "method", _kill_soon, is_kill=True),
     Kind("present meanwhile", _HOLD, "method", partial(_rival, "present"), _TO_CHILDREN),
     Kind("absent meanwhile", _HOLD, "method", partial(_rival, "absent"), _TO_CHILDREN),
     Kind("rename meanwhile", _HOLD, "method", partial(_on_child, _rename), _TO_CHILDREN),

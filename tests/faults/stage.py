@@ -60,6 +60,9 @@ class Step:
 _CHILDREN = {"parent_name": PARENT, "timeout": TIMEOUT}
 ENABLE = Step("enable", "vmfork_parent", 0, (), {"name": PARENT})
 QUIESCE = Step("quiesce", "vmfork_quiesce", 1, (), {"name": PARENT, "timeout": TIMEOUT})
+QUIESCE_BY_GUESTINFO = Step(
+    "quiesce by guestinfo", "vmfork_quiesce", 1, (), {**(QUIESCE.arguments or {}), "script_delivery": "guestinfo"}
+)
 CREATE = Step(
     "create",
     "vmfork_child",
@@ -77,7 +80,7 @@ CREATE = Step(
 REMOVE = Step(
     "remove", "vmfork_child", 3, (), {**_CHILDREN, "state": "absent", "children": [{"name": n} for n in CHILDREN]}
 )
-STEPS = {step.name: step for step in (ENABLE, QUIESCE, CREATE, REMOVE)}
+STEPS = {step.name: step for step in (ENABLE, QUIESCE, QUIESCE_BY_GUESTINFO, CREATE, REMOVE)}
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Stage:
     @property
     def steps(self) -> list[Step]:
         """Return the steps of the main job with this engine; Instant Clone knows no enabled parents."""
-        return [QUIESCE, CREATE, REMOVE] if self.vcenter.engine.enabled is None else [ENABLE, QUIESCE, CREATE, REMOVE]
+        steps = list(STEPS.values())
+        return [step for step in steps if step is not ENABLE] if self.vcenter.engine.enabled is None else steps
 
     def _add(self, name: str, folder: str, runs: bool) -> str:
         added = self.vcenter.control("POST", "inventory", {"vms": 1, "name": name, "folder": folder, "power_on": runs})
@@ -194,8 +198,9 @@ class Stage:
 
     def run(self, step: Step, **more: Any) -> Result:
         """Run the module of a step."""
-        login = self.vcenter.guest_login if step is QUIESCE else {}
-        scripts = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE} if step is QUIESCE else {}
+        quiesces = step.module == QUIESCE.module
+        login = self.vcenter.guest_login if quiesces else {}
+        scripts = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE} if quiesces else {}
         return self.vcenter.run(step.module, **{**(step.arguments or {}), **login, **scripts, **more})
 
     def checked(self, run: Callable[[], Result]) -> Result:
