@@ -90,6 +90,8 @@ def _identity_refusal(identity: Identity) -> str | None:
         )
     if identity.network not in ("auto", "none"):
         return f"identity_network={identity.network} is not for Windows guests. Use auto or none."
+    if "cloud_init" in identity.items.split(","):
+        return "the item cloud_init of identity_items is not for Windows guests. Remove it."
     return None
 
 

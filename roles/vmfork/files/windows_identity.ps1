@@ -536,7 +536,7 @@ function Update-services {
 
 # --- Parent and child ------------------------------------------------------------------------------------------------
 function Get-Wanted([string]$given) {
-  if ($given -eq 'auto') { $AllItems } else { $given.Split(',') -replace '[^a-z_0-9]', '' -ne '' }
+  $given.Split(',') -ne '' | ForEach-Object { if ($_ -eq 'auto') { $AllItems } else { $_ -replace '[^a-z_0-9]', '' } }
 }
 
 function Get-Description($adapter) {

@@ -451,6 +451,10 @@ def test_parent_gets_its_network_back_after_an_early_end() -> None:
             "identity_script begins with #!/bin/sh, and the guest is",
         ),
         (runner.Job(identity=runner.Identity("x", network="netplan")), "identity_network=netplan is not for Windows"),
+        (
+            runner.Job(identity=runner.Identity("x", "auto,cloud_init")),
+            "the item cloud_init of identity_items is not for",
+        ),
         (runner.Job(identity=runner.Identity("x", network="none"), interpreter="cmd"), None),
         (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not supported for Windows guests"),
         (runner.Job(post_clone="#!/bin/sh\nx"), "post_clone_script begins with #!/bin/sh, and the guest is Windows"),
