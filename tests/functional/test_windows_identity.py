@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import os
+import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from functional.engines import either_engine
-from functional.vcenter import Result, VCenter
+from functional.vcenter import SECONDS, Result, VCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS, Report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner, windows
@@ -110,3 +114,46 @@ def test_children_that_are_not_renewed_fail(parent: VCenter) -> None:
     assert "random is not in its guest (not in this guest)" in named.msg
     inherited = fork(parent, "web-02", agents_remove=[r"C:\agent\inherited"])
     assert "it has the machine ID of its parent" in inherited.msg
+
+
+PLAY = """
+- name: Fork a Windows guest
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Fork
+      ansible.builtin.import_role:
+        name: vmfork.vsphere.vmfork
+    - name: The identities were accepted
+      ansible.builtin.assert:
+        that: vmfork_result.children | map(attribute="identity.renewed") == [true, true]
+"""
+
+
+def play(vcenter: VCenter, directory: Path, **given: Any) -> subprocess.CompletedProcess[str]:
+    (directory / "play.yml").write_text(PLAY)
+    variables = {
+        "vmfork_parent_name": vcenter.parent,
+        **{f"vmfork_{name}": value for name, value in vcenter.guest_login.items()},
+        "vmfork_script_delivery": "guestinfo",
+        "vmfork_child_count": 2,
+        "vmfork_address_timeout": 0,
+        **given,
+    }
+    collections = str(Path(__file__).parents[2] / ".build" / "live")
+    environment = {**os.environ, **vcenter.simulator.environment, "ANSIBLE_COLLECTIONS_PATH": collections}
+    command = ["ansible-playbook", "play.yml", "-e", json.dumps(variables)]
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def test_role_brings_the_script_on_request(parent: VCenter, tmp_path: Path) -> None:
+    """A later run without the variable knows that the children have the script."""
+    for given, changed in (({"vmfork_identity": "auto"}, True), ({}, False)):
+        ended = play(parent, tmp_path, **given)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ("changed=0" not in ended.stdout) is changed
+    package = base64.b64decode(parent.in_guest(parent.moid("/DC0/vm/web-01"), "cat /root/package"))
+    with zipfile.ZipFile(io.BytesIO(package)) as archive:
+        assert archive.read("identity.ps1").decode("utf-8-sig").replace("\r\n", "\n") == SCRIPT
