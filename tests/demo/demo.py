@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from harness import guest_ssh  # noqa: E402
 from harness.simulator import Simulator, SimulatorError  # noqa: E402
 
 # This script parses the playbooks' output, so no setting of the user may change its format.
@@ -37,8 +38,12 @@ OUTPUT = {
 }
 
 VARIABLES = HERE / "web.yml"
-CHILDREN = 8
+PARENT, CHILDREN = "DC0_H0_VM0", 8
 FORK = f"ansible-playbook vmfork.vsphere.fork -e @{VARIABLES.relative_to(Path.cwd())}"
+NEXT_PLAY = HERE / "next_play.yml"
+USE = f"ansible-playbook {NEXT_PLAY.relative_to(Path.cwd())} -e @{VARIABLES.relative_to(Path.cwd())}"
+# Not shown: the key of a user whom the parent knows.
+KEY = Path(".build/demo_key")
 
 PACKAGE = HERE / "appliance.ovf"
 IMPORT = f"govc import.ovf -name appliance-01 -host DC0_H0 {PACKAGE.relative_to(Path.cwd())}"
@@ -70,6 +75,10 @@ NEW, OLD = ("-api-version", "8.0.3.0"), ("-api-version", "6.5")
 
 FIRST = "1. A running VM becomes eight, by Instant Clone in a vCenter 8.0 that is simulated on this machine:\n"
 ONCE_MORE = "\nOnce more: the children are there, and nothing is left to do."
+NEXT_PLAY_TOO = """
+Once more: nothing is left to do. The next play connects to the children by SSH, which
+accepts only the host keys that they have reported:"""
+NOT_RUN = "NOT RUN: a play that connects to the children by SSH, because {obstacle}."
 ELSEWHERE = "\nThe same command on a vCenter 6.5, which does not have Instant Clone yet. It uses VMFork:"
 SECOND = """
 2. An appliance, imported into the vCenter 8.0, is started on its ESXi host directly.
@@ -78,7 +87,7 @@ SECOND = """
 THIRD = "\n3. Its vApp options are backed up. Then the appliance is registered again, and has none:"
 END = """
 The same playbooks work with your vCenter. The report changes nothing and needs no guest
-login. The two scripts of the fork are in playbooks/files:
+login. The fork needs a Linux guest:
 $ . .build/activate
 $ export VMWARE_HOST=vcenter.example.com VMWARE_USER=… VMWARE_PASSWORD=…
 $ ansible-playbook vmfork.vsphere.ovfenv_report
@@ -139,17 +148,34 @@ def fork(environment: dict[str, str]) -> Played:
     return played
 
 
+def show_the_next_play(environment: dict[str, str]) -> None:
+    """Run the playbook once more, with a play that connects to the children."""
+    show(NEXT_PLAY_TOO, f"$ {USE}")
+    played = play(USE, {**environment, **guest_ssh.environment(KEY)})
+    recaps = re.findall(r"^(web-\d+) +: (ok=2 +changed=0 +unreachable=0 +failed=0)", played.output, re.MULTILINE)
+    expect(len(recaps) == CHILDREN and " changed=0 " in played.recap, played.output)
+    (first, recap), (last, _recap) = recaps[0], recaps[-1]
+    show(f"localhost:       {played.recap}", f"{first} … {last}: {' '.join(recap.split())}", indent="  ")
+
+
 def show_a_fork(new: dict[str, str], old: dict[str, str]) -> None:
     """Run the first part: a fork on both engines."""
+    obstacle = guest_ssh.obstacle()
+    if obstacle is None:
+        guests = guest_ssh.Guests(new)
+        guests.run(guests.find("-name", PARENT), guest_ssh.installed(guest_ssh.new_key(KEY)))
     show(FIRST, f"$ {FORK}")
     variables = VARIABLES.read_text(encoding="utf-8").splitlines()
     show(*(line for line in variables if line.startswith("vmfork_")), indent="    ")
     first = fork(new)
     show("", *first.table, first.recap, indent="  ")
-    show(ONCE_MORE)
-    second = fork(new)
-    expect(" changed=0 " in second.recap, second.output)
-    show(second.recap, indent="  ")
+    if obstacle is None:
+        show_the_next_play(new)
+    else:
+        show(ONCE_MORE)
+        second = fork(new)
+        expect(" changed=0 " in second.recap, second.output)
+        show(second.recap, NOT_RUN.format(obstacle=obstacle), indent="  ")
     show(ELSEWHERE)
     elsewhere = fork(old)
     show(*elsewhere.table[:2], "…", elsewhere.recap, indent="  ")

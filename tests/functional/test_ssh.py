@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ import pytest
 import yaml
 from functional.engines import INSTANT_CLONE
 from functional.vcenter import SECONDS, VCenter
-
-SSHD = Path("/usr/sbin/sshd")
+from harness import guest_ssh
 
 pytestmark = [
     pytest.mark.engines(INSTANT_CLONE),
-    pytest.mark.skipif(not SSHD.is_file(), reason="openssh-server is not installed"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="without root a guest has one user ID, and sshd needs another one"),
+    pytest.mark.skipif(guest_ssh.obstacle() is not None, reason=str(guest_ssh.obstacle())),
 ]
+
+README = Path(__file__).parents[2] / "README.md"
 
 NAMES = ["Web-01", "web-02"]
 
@@ -35,25 +36,9 @@ PLAYS = """
     - vmfork.vsphere.vmfork
 
 - hosts: vmfork_children
+  remote_user: root
   gather_facts: false
   tasks:
-    - name: Make the SSH server reachable, since the simulated network is not
-      ansible.builtin.uri:
-        url: "{{ control }}/guests/{{ vmfork_moid }}/forward"
-        method: POST
-        body_format: json
-        body:
-          address: "{{ ansible_host }}"
-          port: 22
-        validate_certs: false
-      delegate_to: localhost
-      register: forwarded
-
-    - name: Connect to the forwarded port
-      ansible.builtin.set_fact:
-        ansible_host: "{{ forwarded.json.host }}"
-        ansible_port: "{{ forwarded.json.port }}"
-
     - name: Wait for the child
       ansible.builtin.wait_for_connection:
         timeout: 60
@@ -65,33 +50,23 @@ PLAYS = """
       changed_when: false
 """
 
-SSH_SERVER = """
-ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
-echo 'sshd:x:105:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd
-mkdir -p /root/.ssh
-echo '@PUBLIC_KEY@' >/root/.ssh/authorized_keys
-printf '%s\\n' 'PermitRootLogin yes' 'UsePAM no' >/etc/ssh/sshd_config
-"""
-"""What the installation of an SSH server leaves in the parent."""
-
-POST_CLONE = """#!/bin/sh
-# No init system starts it.
-mkdir -p /run/sshd && /usr/sbin/sshd
-"""
+FORGET_KEYS = {
+    "hosts": "localhost",
+    "gather_facts": False,
+    "tasks": [{"ansible.builtin.copy": {"content": "", "dest": "{{ playbook_dir }}/known_hosts"}}],
+}
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Path:
-    """Create the key of the user who connects."""
+def key(vcenter: VCenter, tmp_path: Path) -> Path:
+    """Return the key of a user that the SSH server of the parent knows."""
     file = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
+    vcenter.in_guest(vcenter.moid(), guest_ssh.installed(guest_ssh.new_key(file)))
     return file
 
 
 def play(vcenter: VCenter, directory: Path, key: Path, playbook: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a playbook with the variables of these tests."""
-    script = directory / "post_clone.sh"
-    script.write_text(POST_CLONE)
     (directory / "plays.yml").write_text(yaml.safe_dump(yaml.safe_load(PLAYS)))
     children = [
         {"name": name, "config_params": {"ipaddress": f"192.0.2.{number}"}} for number, name in enumerate(NAMES, 11)
@@ -100,21 +75,25 @@ def play(vcenter: VCenter, directory: Path, key: Path, playbook: str, **more: An
         "vmfork_parent_name": vcenter.parent,
         "vmfork_guest_username": vcenter.guest_login["guest_username"],
         "vmfork_guest_password": vcenter.guest_login["guest_password"],
-        "vmfork_post_clone_script_file": str(script),
         "vmfork_identity": {"items": IDENTITY, "network": "ip"},
         "vmfork_children": children,
         "vmfork_known_hosts_file": str(directory / "known_hosts"),
-        "control": f"https://{vcenter.simulator.host}:{vcenter.simulator.port}/vmforksim",
-        "ansible_ssh_private_key_file": str(key),
         **more,
     }
+    return ansible_playbook(vcenter, directory, key, playbook, given)
+
+
+def ansible_playbook(
+    vcenter: VCenter, directory: Path, key: Path, playbook: str, variables: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook that may connect to guests by SSH."""
     environment = {
         **os.environ,
         **vcenter.simulator.environment,
+        **guest_ssh.environment(key),
         "ANSIBLE_COLLECTIONS_PATH": str(Path(__file__).parents[2] / ".build" / "live"),
-        "ANSIBLE_REMOTE_USER": "root",
     }
-    command = ["ansible-playbook", playbook, "-e", json.dumps(given)]
+    command = ["ansible-playbook", playbook, "-e", json.dumps(variables)]
     return subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )
@@ -122,7 +101,6 @@ def play(vcenter: VCenter, directory: Path, key: Path, playbook: str, **more: An
 
 def test_children_are_known_from_the_first_second(vcenter: VCenter, tmp_path: Path, key: Path) -> None:
     """The keys are those of the children, not of whoever answers: the key of another child is refused."""
-    vcenter.in_guest(vcenter.moid(), SSH_SERVER.replace("@PUBLIC_KEY@", key.with_suffix(".pub").read_text().strip()))
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text("gate ssh-ed25519 AAAA\n")
     ended = play(vcenter, tmp_path, key, "plays.yml")
@@ -174,3 +152,33 @@ def test_clash_is_found_before_the_fork(vcenter: VCenter, tmp_path: Path, key: P
     ended = play(vcenter, tmp_path, key, "plays.yml", vmfork_known_hosts_file=str(absent / "known_hosts"))
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert f"The directory of vmfork_known_hosts_file {absent}/known_hosts does not exist" in ended.stdout
+
+
+def test_first_playbook_of_the_readme(
+    vcenter: VCenter, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As shown, apart from the address of vCenter, the name of the parent, and the number of children."""
+    found = re.search(r"^```yaml\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    text = found[1].replace("vcenter.example.com", vcenter.simulator.host)
+    text = text.replace("vmfork_parent_name: golden", f"vmfork_parent_name: {vcenter.parent}")
+    (tmp_path / "readme.yml").write_text(text)
+    variables = {
+        "vcenter_password": vcenter.simulator.password,
+        "guest_password": vcenter.guest_login["guest_password"],
+        "vmfork_child_count": 2,
+    }
+    ended = ansible_playbook(vcenter, tmp_path, key, "readme.yml", variables)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    recap = dict(re.findall(r"^(\S+) +: ok=(\d+) ", ended.stdout, re.MULTILINE))
+    assert (recap.pop("web-01"), recap.pop("web-02"), list(recap)) == ("2", "2", ["localhost"])
+    assert {line.split()[0] for line in (tmp_path / "known_hosts").read_text().splitlines()} == {"web-01", "web-02"}
+
+    # Without the keys, ssh refuses what answers. wait_for_connection would wait for another answer.
+    fork, use = yaml.safe_load(text)
+    use["tasks"] = [task for task in use["tasks"] if "ansible.builtin.ping" in task]
+    (tmp_path / "other.yml").write_text(yaml.safe_dump([fork, FORGET_KEYS, use]))
+    monkeypatch.setenv("ANSIBLE_SSH_CONTROL_PATH", "none")  # else the connections of the first run are used
+    refused = ansible_playbook(vcenter, tmp_path, key, "other.yml", variables)
+    assert refused.returncode != 0
+    assert "Host key verification failed" in refused.stdout + refused.stderr
