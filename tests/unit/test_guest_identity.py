@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 import typing as t
 
 import pytest
@@ -18,7 +19,13 @@ from unit.guest_identity import distributions
 from unit.guest_identity.distributions import CASES, PARENT_ID, STATIC, Case
 from unit.guest_identity.rig import CHILD_MACS, CLOUD_INIT, PARENT_MACS, SCRIPT, SHELLS, Guest, Outcome, refusal, run
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS, ON_REQUEST, parse
+from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import (
+    ITEMS,
+    ON_REQUEST,
+    parse,
+    wanted,
+)
 
 needs_namespaces = pytest.mark.skipif(refusal() is not None, reason=str(refusal()))
 
@@ -361,7 +368,7 @@ def test_static_address_of_the_parent_is_an_error(root: pathlib.Path) -> None:
     outcome = run(root, guest)
     assert outcome.codes == [0, 90]
     assert outcome.reasons["network"] == (
-        "ens192 has the parent's address 192.0.2.5; set ipaddress, or let the parent use DHCP"
+        "ens192 has the parent's address 192.0.2.5; set ipaddress, or use DHCP with a pool without this address"
     )
 
 
@@ -406,6 +413,115 @@ def test_files_of_an_earlier_generation_go(root: pathlib.Path) -> None:
         f"[Match]\nMACAddress={PARENT_MACS[0]}\n\n[Network]\nAddress=192.0.2.5/24\n"
     )
     assert renewed(root, guest).addresses() == ["198.51.100.32/24"]
+
+
+@needs_namespaces
+def test_ifcfg_without_networkmanager_is_refused(root: pathlib.Path) -> None:
+    """It would bring back the parent's address at the next boot."""
+    guest = with_params(distributions.plain_ip(), ipaddress="192.0.2.11")
+    guest.files["/etc/sysconfig/network-scripts/ifcfg-ens192"] = "BOOTPROTO=none\nIPADDR=192.0.2.5\n"
+    outcome = run(root, guest)
+    assert (outcome.codes, outcome.items["network"]) == ([0, 90], "failed")
+    assert "ifcfg-ens192 would bring back the parent's network at the next boot" in outcome.reasons["network"]
+
+
+@needs_namespaces
+def test_dns_servers_of_all_adapters_on_sles(root: pathlib.Path) -> None:
+    guest = distributions.sles_wicked()
+    guest.cables = [True, True]
+    guest.files["/etc/sysconfig/network/ifcfg-ens224"] = "BOOTPROTO='dhcp'\nSTARTMODE='auto'\n"
+    with_params(guest, ipaddress="192.0.2.11", dns="192.0.2.53", search="example.com")
+    with_params(guest, ethernet1__ipaddress="198.51.100.11", ethernet1__dns="198.51.100.53")
+    config = renewed(root, guest).read("/etc/sysconfig/network/config")
+    assert 'NETCONFIG_DNS_STATIC_SERVERS="192.0.2.53 198.51.100.53"\n' in config
+    assert 'NETCONFIG_DNS_STATIC_SEARCHLIST="example.com"\n' in config
+
+
+HOTPLUG = """
+mv /tools/modprobe /tools/modprobe-of-the-guest
+printf '%s\\n' '#!/bin/sh' '/tools/modprobe-of-the-guest "$@"' '[ "$1" != -r ] || exit 0' 'PATH=/usr/sbin:/usr/bin' \\
+  '[ -e /services/masked/ifup@ens192 ] || ip address add 192.0.2.5/24 dev ens192' \\
+  'ip -o address show dev ens192 >>/out/hotplug' >/tools/modprobe
+chmod 755 /tools/modprobe
+"""
+
+
+@needs_namespaces
+def test_adapter_that_comes_back_does_not_get_the_parents_address(root: pathlib.Path) -> None:
+    """On Debian, udev starts ifup@ens192 as soon as the driver is loaded, while the stanza is still the parent's."""
+    guest = distributions.debian_ifupdown()
+    guest.between = HOTPLUG
+    outcome = renewed(root, with_params(guest, ipaddress="192.0.2.11"))
+    assert "192.0.2.5" not in outcome.read("/out/hotplug")
+    assert not outcome.exists("/services/masked/ifup@ens192")
+
+
+# --- What is not about addresses stays --------------------------------------------------------------------------------
+
+
+@needs_namespaces
+def test_options_of_a_stanza_are_kept(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_ifupdown(), ipaddress="192.0.2.11", gateway="192.0.2.1")
+    guest.renewals = 2
+    guest.files["/etc/network/interfaces"] = (
+        "auto ens192\niface ens192 inet static\n\taddress 192.0.2.5/24\n\tgateway 192.0.2.1\n\tmetric 50\n\tmtu 1400\n"
+        "\tpost-up touch /out/post-up\n\tdns-nameservers 192.0.2.9\niface ens192 inet6 auto\n\tmtu 1400\n"
+    )
+    guest.before = guest.before.replace("/managers ifupdown ens192", "ip address add 192.0.2.5/24 dev ens192")
+    stanza = renewed(root, guest).read("/etc/network/interfaces")
+    lines = [line.strip() for line in stanza.splitlines()]
+    assert {line: lines.count(line) for line in ("metric 50", "mtu 1400", "post-up touch /out/post-up")} == {
+        "metric 50": 1,
+        "mtu 1400": 1,
+        "post-up touch /out/post-up": 1,
+    }
+    assert sum("route replace 0.0.0.0/0 via 192.0.2.1 dev ens192 metric 50" in line for line in lines) == 1
+    assert ("192.0.2.5" in stanza, "192.0.2.9" in stanza) == (False, False)
+
+
+NMCLI = """
+mv /tools/nmcli /tools/nmcli-of-the-guest
+printf '%s\\n' '#!/bin/sh' 'case "$*" in' '"-g GENERAL.CON-UUID device show ens192") echo 4c6f;;' \\
+  '"-g connection.zone connection show uuid 4c6f") echo public;;' \\
+  '"-g 802-3-ethernet.mtu connection show uuid 4c6f") echo 1400;;' \\
+  '"-g ipv4.route-metric connection show uuid 4c6f") echo 50;;' \\
+  '"-g ipv6.route-metric connection show uuid 4c6f") echo -1;;' \\
+  '*) exec /tools/nmcli-of-the-guest "$@";;' esac >/tools/nmcli
+chmod 755 /tools/nmcli
+"""
+
+
+@needs_namespaces
+def test_settings_of_the_profile_are_kept(root: pathlib.Path) -> None:
+    guest = with_params(distributions.rhel_ifcfg(), ipaddress="192.0.2.11")
+    guest.before += NMCLI
+    profile = renewed(root, guest).read("/etc/NetworkManager/system-connections/vmfork-ethernet0.nmconnection")
+    sections = {text.splitlines()[0]: text.splitlines()[1:] for text in profile.split("\n\n")}
+    assert "zone=public" in sections["[connection]"]
+    assert sections["[ethernet]"] == [f"mac-address={CHILD_MACS[0].upper()}", "mtu=1400"]
+    assert "route-metric=50" in sections["[ipv4]"]
+    assert "metric" not in "".join(sections["[ipv6]"])
+
+
+@needs_namespaces
+def test_variables_of_an_ifcfg_file_are_kept(root: pathlib.Path) -> None:
+    guest = with_params(distributions.sles_wicked(), ipaddress="192.0.2.11")
+    guest.files["/etc/sysconfig/network/ifcfg-ens192"] += "MTU='1400'\nZONE=public\nIPADDR_2='192.0.2.5/24'\n"
+    text = renewed(root, guest).read("/etc/sysconfig/network/ifcfg-ens192")
+    assert text == "BOOTPROTO='static'\nSTARTMODE='auto'\nIPADDR_1=192.0.2.11/24\nMTU='1400'\nZONE=public\n"
+
+
+@needs_namespaces
+def test_link_section_is_kept(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_networkd(), ipaddress="192.0.2.11")
+    guest.files["/etc/systemd/network/80-dhcp.network"] += f"\n[Link]\nMTUBytes=1400\nMACAddress={PARENT_MACS[0]}\n"
+    guest.before += (
+        "mkdir -p /run/systemd/netif/links; echo NETWORK_FILE=/etc/systemd/network/80-dhcp.network "
+        ">/run/systemd/netif/links/$(cat /sys/class/net/ens192/ifindex)\n"
+    )
+    text = renewed(root, guest).read("/etc/systemd/network/05-vmfork-ethernet0.network")
+    assert "[Link]\nMTUBytes=1400\n\n[Network]\n" in text
+    assert (PARENT_MACS[0] in text, "DHCP=yes" in text) == (False, False)
 
 
 # --- Hostile and odd values -------------------------------------------------------------------------------------------
@@ -461,6 +577,41 @@ def test_hostile_agent_is_refused(root: pathlib.Path, value: str) -> None:
     outcome = run(root, guest, items="agents")
     assert (outcome.items, outcome.codes) == ({"agents": "failed"}, [0, 90])
     assert (outcome.exists("/pwned"), outcome.exists("/etc/machine-id")) == (False, True)
+
+
+TOO_GENERAL = [
+    *("/etc/*", "/*/hosts", "/etc/ho*", "/usr/lib", "/usr/*/agent", "/var/lib", "/var/lib/*", "/lib/agent", "/proc/1"),
+    *("/boot/efi", "etc/hosts", "/etc/../etc/hosts", "/", "/etc", "/etc/", "/etc//hosts", "/var/*/agent/id"),
+]
+"""Patterns of files that are not those of an agent, or not those that they seem to be."""
+
+SPECIFIC = ["/etc/agent", "/etc/agent/*", "/opt/edr/[a-z]*.id", "/usr/lib/agent", "/usr/local/agent/*", "/var/lib/a/*/id"]
+
+
+@needs_namespaces
+def test_pattern_that_is_too_general_is_refused(root: pathlib.Path) -> None:
+    guest = with_params(distributions.debian_networkd(), vmfork__agents_remove="/etc/ho* /etc/.?/etc/hosts")
+    outcome = run(root, guest, items="agents")
+    assert (outcome.codes, outcome.exists("/etc/hosts")) == ([0, 90], True)
+    assert outcome.reasons["agents"].startswith("vmfork.agents_remove: /etc/ho* /etc/hosts is too general, or not ab")
+
+
+@pytest.mark.parametrize("shell", SHELLS.values())
+def test_what_agents_remove_may_name(shell: str) -> None:
+    """The script and the module agree."""
+    function = re.search(r"^is_removable\(\) \{\n.*?^\}$", SCRIPT.read_text(), re.S | re.M)
+    assert function
+    program = f'set -f\n{function[0]}\nfor pattern in "$@"; do is_removable "$pattern" && echo "$pattern"; done; :'
+    ended = subprocess.run(
+        [*shell.split(), "-c", program, "sh", *TOO_GENERAL, *SPECIFIC], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines() == SPECIFIC
+    for pattern in TOO_GENERAL:
+        with pytest.raises(BadInput, match="is not an absolute path"):
+            wanted({"items": None, "network": None, "agents_remove": [pattern], "agents_restart": None})
+    option = wanted({"items": None, "network": None, "agents_remove": SPECIFIC, "agents_restart": None})
+    assert option
+    assert list(option.agents_remove) == SPECIFIC
 
 
 @needs_namespaces
@@ -634,7 +785,8 @@ def test_without_vmware_tools_nothing_is_proven(root: pathlib.Path) -> None:
     ("clock", "rtc", "status", "calls"),
     [
         ("1000000000", True, "ok", ["hwclock --hctosys"]),
-        ("1000000000", False, "ok", ["hwclock --hctosys"]),
+        ("1000000000", False, "failed", ["hwclock --hctosys"]),
+        ("now", False, "ok", ["hwclock --hctosys"]),
         ("", True, "ok", ["hwclock --hctosys"]),
         ("", False, "absent", ["hwclock --hctosys"]),
         ("99999999999", True, "failed", ["hwclock --hctosys", "vmfork-set-clock 99999999999"]),
@@ -643,10 +795,50 @@ def test_without_vmware_tools_nothing_is_proven(root: pathlib.Path) -> None:
 )
 def test_clock(root: pathlib.Path, clock: str, rtc: bool, status: str, calls: list[str]) -> None:
     """The stand-in sets no clock, so a clock that is behind stays so, and that is seen."""
-    guest = with_params(distributions.debian_networkd(), vmfork__clock=clock)
+    requested = str(int(time.time())) if clock == "now" else clock
+    guest = with_params(distributions.debian_networkd(), vmfork__clock=requested)
     guest.rtc = rtc
     outcome = run(root, guest, items="clock")
     assert (outcome.items, outcome.record, outcome.exists("/pwned")) == ({"clock": status}, calls, False)
+
+
+CLOCK = """
+rm /tools/date /tools/hwclock /tools/vmfork-set-clock
+printf '%s\\n' '#!/bin/sh' '[ "$*" = +%s ] || exec /usr/bin/date "$@"' '/usr/bin/cat /clock' >/tools/date
+printf '%s\\n' '#!/bin/sh' '[ -e /rtc ] && /usr/bin/cat /rtc >/clock' >/tools/hwclock
+printf '%s\\n' '#!/bin/sh' 'echo "$1" >/clock' >/tools/vmfork-set-clock
+chmod 755 /tools/date /tools/hwclock /tools/vmfork-set-clock
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("clock", "hardware", "requested", "after", "status"),
+    [
+        (1000, 5000, 4990, 5000, "ok"),
+        (9000, 5000, 4990, 5000, "ok"),
+        (900_000, 800_000, 1000, 900_000, "failed"),
+        (800_030, 800_000, 1000, 800_030, "ok"),
+        (1000, 800_000, 1500, 800_000, "ok"),
+        (1000, 4000, 5000, 5000, "ok"),
+        (7000, 4000, 5000, 7000, "failed"),
+        (5100, None, 5000, 5100, "ok"),
+        (900_000, None, 5000, 900_000, "failed"),
+        (1000, None, 5000, 5000, "ok"),
+    ],
+    ids=[
+        *("frozen parent", "parent was wrong", "hardware clock is wrong", "hardware clock is slow", "powered on again"),
+        *("hardware clock is behind", "hardware clock does not help", "no hardware clock", "nothing confirms it", "set"),
+    ],
+)
+def test_clock_is_not_set_back_without_two_witnesses(
+    root: pathlib.Path, clock: int, hardware: int | None, requested: int, after: int, status: str
+) -> None:
+    """A child that somebody has powered on again has the time of its first request."""
+    guest = with_params(distributions.debian_networkd(), vmfork__clock=str(requested))
+    guest.between = f"{CLOCK}echo {clock} >/clock; rm -f /rtc; " + (f"echo {hardware} >/rtc" if hardware else ":")
+    outcome = run(root, guest, items="clock")
+    assert (int(outcome.read("/clock")), outcome.items) == (after, {"clock": status})
 
 
 ENTROPY = base64.b64encode(bytes(range(64))).decode()
@@ -686,12 +878,67 @@ def test_entropy_calls_of_the_kernel(tmp_path: pathlib.Path, program: str) -> No
     trace = tmp_path / "trace"
     command = [strace, "-o", str(trace), "-e", "trace=ioctl", "-e", "inject=ioctl:retval=0", program]
     command += ["-c" if program == "python3" else "-e", source[1]]
-    # Debian's perl-base, which a minimal system has without perl, lacks MIME::Base64.
-    (tmp_path / "MIME").mkdir()
-    (tmp_path / "MIME/Base64.pm").write_text("die 'not installed'")
-    command = ["unshare", "--user", "--map-root-user", "env", f"PERL5LIB={tmp_path}", *command]
-    subprocess.run(command, input=ENTROPY, text=True, check=True)
+    subprocess.run(["unshare", "--user", "--map-root-user", *command], input=base64.b64decode(ENTROPY), check=True)
     assert "RNDADDENTROPY, {entropy_count=512, buf_size=64" in trace.read_text()
+
+
+# --- SSH servers, SELinux, and two programs called arping -------------------------------------------------------------
+
+SSHD = pathlib.Path("/usr/sbin/sshd")
+
+
+def with_sshd(program: str) -> Guest:
+    """Return a guest in which a program called sshd runs outside of a service."""
+    guest = distributions.debian_networkd()
+    guest.active.remove("ssh")
+    guest.files |= {"/run/sshd": "/", "/etc/passwd": "root:x:0:0::/:/bin/sh\nsshd:x:0:0::/run/sshd:/bin/false\n"}
+    guest.before += f"{program}\nuntil ls /ready >/dev/null 2>&1; do sleep 0.1; done\n"
+    return guest
+
+
+@needs_namespaces
+@pytest.mark.skipif(not SSHD.is_file(), reason="openssh-server is not installed")
+def test_sshd_without_a_service_reads_the_new_keys(root: pathlib.Path) -> None:
+    guest = with_sshd(f"{SSHD} -D -E /out/sshd.log & until grep -qs listening /out/sshd.log; do sleep 0.1; done; : >/ready")
+    guest.after = "until [ \"$(grep -c 'listening on 0' /out/sshd.log)\" = 2 ]; do sleep 0.1; done"
+    outcome = renewed(root, guest, items="ssh_host_keys")
+    assert "Received SIGHUP; restarting." in outcome.read("/out/sshd.log")
+
+
+@needs_namespaces
+def test_sshd_that_does_not_read_the_new_keys_is_an_error(root: pathlib.Path) -> None:
+    guest = with_sshd("cp /usr/bin/sleep /opt-sshd; mkdir /opt; mv /opt-sshd /opt/sshd; /opt/sshd 1000 & : >/ready")
+    outcome = run(root, guest, items="ssh_host_keys")
+    assert (outcome.codes, outcome.items) == ([0, 90], {"ssh_host_keys": "failed"})
+    assert re.fullmatch(r"sshd \(process \d+\) did not read the new keys", outcome.reasons["ssh_host_keys"])
+
+
+@needs_namespaces
+@pytest.mark.parametrize(("code", "status"), [(0, "ok"), (1, "absent")])
+def test_boot_id_has_a_label_that_services_can_read(root: pathlib.Path, code: int, status: str) -> None:
+    guest = distributions.rhel_keyfile()
+    guest.files["/sys/fs/selinux/enforce"] = "1"
+    guest.between = f"printf '%s\\n' '#!/bin/sh' 'echo \"chcon $*\" >>/record' 'exit {code}' >/tools/chcon; chmod 755 /tools/chcon"
+    outcome = renewed(root, guest, items="boot_id")
+    assert outcome.record == ["chcon --reference=/proc/sys/kernel/random/boot_id /run/vmfork-identity/boot_id"]
+    assert outcome.items == {"boot_id": status}
+    assert outcome.reasons == ({} if status == "ok" else {"boot_id": "SELinux: chcon failed"})
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("output", "status"),
+    [
+        ("2 packets transmitted, 0 packets received, 100% unanswered (0 extra)", "ok"),
+        ("arping: socket: Operation not permitted", "failed"),
+    ],
+)
+def test_arping_by_habets_fails_without_an_answer(root: pathlib.Path, output: str, status: str) -> None:
+    guest = with_params(distributions.debian_networkd(), ipaddress="192.0.2.11")
+    guest.between = f"printf '%s\\n' '#!/bin/sh' 'echo \"{output}\"; exit 1' >/tools/arping"
+    outcome = run(root, guest)
+    assert outcome.items["announce"] == status
+    assert status == "ok" or outcome.reasons["announce"] == f"arping on ens192: {output}"
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -748,7 +995,7 @@ def test_agents_that_others_depend_on_stay(root: pathlib.Path) -> None:
 
 def test_script_is_short() -> None:
     lines = SCRIPT.read_text().splitlines()
-    assert len([line for line in lines if line]) < 900
+    assert len(lines) < 900
     assert max(map(len, lines)) <= 120
     starts: dict[str, int] = {}
     for number, line in enumerate(lines):

@@ -185,7 +185,14 @@ def items(given: t.Sequence[str], option: str) -> tuple[str, ...]:
     return () if names == [AUTO] else tuple(item for item in every if item in names)
 
 
-_PATH = re.compile(r"(?:/[^\s/\x00-\x1f\x7f]+){2,}|[A-Za-z]:(?:\\[^\s\\/:\x00-\x1f\x7f]+){2,}")
+_NAME, _LITERAL = r"[^\s/\x00-\x1f\x7f]+", r"[^\s/*?\[\x00-\x1f\x7f]+"
+_SYSTEM = r"(?:bin|boot|dev|lib[^/]*|proc|sbin|sys|usr|var)"
+# Two components without a wildcard, in /usr and /var three; the identity script checks the same (is_removable).
+_PATH = re.compile(
+    rf"/(?:(?:usr|var)/{_LITERAL}|(?!{_SYSTEM}/){_LITERAL})/{_LITERAL}(?:/{_NAME})*"
+    r"|[A-Za-z]:(?:\\[^\s\\/:*?\[\x00-\x1f\x7f]+){2}(?:\\[^\s\\/:\x00-\x1f\x7f]+)*"
+)
+_PATHS = "an absolute path without white space, with two components (in /usr and /var three) before any wildcard"
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.:\\-]{0,254}")
 
 
@@ -199,7 +206,7 @@ def wanted(given: t.Mapping[str, t.Any] | None) -> Wanted | None:
     result = Wanted(items(given["items"] or [AUTO], "identity.items"), given["network"] or AUTO)
     agents: dict[str, t.Any] = {}
     for option, form, what in (
-        ("agents_remove", _PATH, "an absolute path below a directory, without white space"),
+        ("agents_remove", _PATH, _PATHS),
         ("agents_restart", _SERVICE, "the name of a service"),
     ):
         agents[option] = tuple(given[option] or ())

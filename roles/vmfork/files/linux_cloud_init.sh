@@ -44,18 +44,20 @@ stage() {
   return 1
 }
 
+confirm_cloud_adapter() {
+  read_wishes "$1" || { failed "the config param $error is not valid"; return; }
+  [ -z "$addresses" ] || collect_dns
+  ! has_cable "$2" || confirm_adapter "$1" "$2"
+}
+
 # At boot, the network starts between these stages.
 start_network() {
   start_managers
   owns_network || return 0
   manager=$(network=auto STATE=/none; find_manager)
   "apply_$manager"
-  number=0 servers='' domains=''
-  for interface in $(interfaces); do
-    read_wishes $number || failed "the config param $error is not valid"
-    ! has_cable "$interface" || confirm_adapter $number "$interface"
-    number=$((number + 1))
-  done
+  servers='' domains=''
+  each_adapter confirm_cloud_adapter
 }
 
 confirm_instance() {

@@ -126,9 +126,9 @@ def activate(interface: str, profile: dict[str, str]) -> None:
     addresses, routes, servers = [], [], []
     for key, value in profile.items():
         name = key.split("]")[1]
-        if name.startswith("address"):
+        if name.rstrip("0123456789") == "address":
             addresses.append(value)
-        elif name.startswith("route"):
+        elif name.rstrip("0123456789") == "route":
             routes.append((value.split(",")[0], value.split(",")[1]))
         elif name == "dns":
             servers += value.strip(";").split(";")
@@ -152,7 +152,7 @@ def ifupdown(interface: str) -> None:
             elif own:
                 assert word[3] == "manual", word
         elif own and word[0] == "up":
-            subprocess.run(word[1:], check=True, env={"PATH": "/usr/sbin"})
+            subprocess.run(" ".join(word[1:]), shell=True, check=True, env={"PATH": "/usr/sbin:/usr/bin"})
     assert found == 1, f"{found} stanzas for {interface}"
 
 

@@ -29,8 +29,9 @@ CHILD_MACS = ["00:50:56:bb:00:20", "00:50:56:bb:00:21"]
 DEVICES = ["0000:0b:00.0", "0000:13:00.0"]
 
 TOOLS = (
-    *("awk", "base64", "cat", "chmod", "chroot", "cut", "date", "env", "grep", "head", "hostname", "ip", "ls", "mkdir"),
-    *("mktemp", "mount", "mv", "readlink", "rm", "sed", "sha256sum", "sleep", "sort", "tail", "tr", "wc", "xargs"),
+    *("awk", "base64", "basename", "cat", "chmod", "chroot", "cut", "date", "env", "grep", "head", "hostname", "ip"),
+    *("ls", "mkdir", "mktemp", "mount", "mv", "readlink", "rm", "sed", "sha256sum", "sleep", "sort", "tail", "tr"),
+    *("wc", "xargs"),
 )
 """Programs of the host that each guest has: of coreutils, iproute2 and util-linux."""
 
@@ -71,7 +72,7 @@ while read -r name device mac cable; do
   echo 0 >"/proc/sys/net/ipv6/conf/$name/accept_dad"
   [ "$cable" = down ] || ip link set "cable-$name" up
   mkdir -p "/sys/class/net/$name" "/sys/bus/pci/devices/$device" /sys/bus/pci/drivers/vmxnet3
-  for file in address carrier type; do ln -s "/realsys/class/net/$name/$file" "/sys/class/net/$name/$file"; done
+  for file in address carrier ifindex type; do ln -s "/realsys/class/net/$name/$file" "/sys/class/net/$name/$file"; done
   ln -s "/sys/bus/pci/devices/$device" "/sys/class/net/$name/device"
   ln -sfn /sys/bus/pci/drivers/vmxnet3 "/sys/bus/pci/devices/$device/driver"
 done </hardware
@@ -99,7 +100,7 @@ fi
     "hwclock": HEAD + "[ -e /rtc ] || { echo 'Cannot access the Hardware Clock' >&2; exit 1; }\n",
     "vmfork-set-clock": HEAD + "",
     "vmfork-add-entropy": HEAD + '[ "$(base64 -d | wc -c)" = 64 ]\n',
-    "arping": HEAD + "",
+    "arping": HEAD + "echo 'Sent 2 probes (2 broadcast(s))'\n",
     "sync": HEAD + "",
     "systemctl": HEAD
     + """verb= name=
@@ -108,6 +109,8 @@ name=${name%.service}
 case $verb in
   is-active) [ -e "/services/active/$name" ]; exit ;;
   is-enabled) [ -e "/services/enabled/$name" ]; exit ;;
+  mask) : >"/services/masked/$name"; exit ;;
+  unmask) rm "/services/masked/$name"; exit ;;
   stop) rm -f "/services/active/$name"; exit ;;
 esac
 [ -e "/services/enabled/$name" ] || { echo "Unit $name.service not found." >&2; exit 5; }
@@ -325,6 +328,7 @@ def _make(root: pathlib.Path, guest: Guest) -> None:
     ]:
         (root / name).mkdir(parents=True)
     (root / "services/broken").mkdir()
+    (root / "services/masked").mkdir()
     (root / "identity").write_text((CLOUD_INIT.read_text() if guest.packages else "") + SCRIPT.read_text())
     _program(root / "plug", PLUG)
     _program(root / "managers", "#!/usr/bin/python3\n" + (HERE / "managers.py").read_text())
