@@ -351,8 +351,9 @@ options:
       agents_remove:
         description:
           - Paths of files in the guest with the identity of agents, to remove before the agents are restarted. They can
-            contain wildcards, and have at least two components. In paths such as V(C:\\ProgramData\\agent\\id), the
-            wildcard C(?) stands for a space.
+            contain wildcards after two components, in C(/usr) and C(/var) after three. Paths in directories such as
+            C(/boot) and C(/lib) are refused. In paths such as V(C:\\ProgramData\\agent\\id), the wildcard C(?) stands
+            for a space, and can be anywhere below the drive.
         type: list
         elements: str
       agents_restart:

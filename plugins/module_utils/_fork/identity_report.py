@@ -185,12 +185,12 @@ def items(given: t.Sequence[str], option: str) -> tuple[str, ...]:
     return () if names == [AUTO] else tuple(item for item in every if item in names)
 
 
-_NAME, _LITERAL = r"[^\s/\x00-\x1f\x7f]+", r"[^\s/*?\[\x00-\x1f\x7f]+"
+_COMPONENT, _LITERAL = r"[^\s/\x00-\x1f\x7f]+", r"[^\s/*?\[\x00-\x1f\x7f]+"
 _SYSTEM = r"(?:bin|boot|dev|lib[^/]*|proc|sbin|sys|usr|var)"
 # Two components without a wildcard, in /usr and /var three; the identity script checks the same (is_removable).
 _PATH = re.compile(
-    rf"/(?:(?:usr|var)/{_LITERAL}|(?!{_SYSTEM}/){_LITERAL})/{_LITERAL}(?:/{_NAME})*"
-    r"|[A-Za-z]:(?:\\[^\s\\/:*?\[\x00-\x1f\x7f]+){2}(?:\\[^\s\\/:\x00-\x1f\x7f]+)*"
+    rf"/(?:(?:usr|var)/{_LITERAL}|(?!{_SYSTEM}/){_LITERAL})/{_LITERAL}(?:/{_COMPONENT})*"
+    r"|[A-Za-z]:(?:\\[^\s\\/:\x00-\x1f\x7f]+){2,}"
 )
 _PATHS = "an absolute path without white space, with two components (in /usr and /var three) before any wildcard"
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.:\\-]{0,254}")
