@@ -56,6 +56,7 @@ CMDLETS = {
     "Remove-ItemProperty": "LiteralPath Name",
     "Remove-NetIPAddress": "Confirm InputObject",
     "Remove-NetRoute": "Confirm InputObject",
+    "Restart-NetAdapter": "Confirm Name",
     "Restart-Service": "Force Name WarningAction",
     "Select-Object": "First Unique",
     "Select-String": "ErrorAction Path Pattern",

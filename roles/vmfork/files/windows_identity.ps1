@@ -306,21 +306,21 @@ function Switch-Adapters([bool]$on) {
   }
 }
 
-# The driver reads the MAC address from the hardware when an adapter is enabled.
+# The driver reads the MAC address from the hardware when an adapter is enabled. Disable-NetAdapter does not wait.
 function Update-adapters {
   $saved = @(Get-Saved)
   $adapters = @(Get-Adapters)
   if ($saved.Count -gt $adapters.Count) { throw 'an adapter of the parent is missing' }
   if (-not $adapters) { return Set-Absent 'no network adapter' }
-  Switch-Adapters $false
+  $running = @($adapters | Where-Object { $_.Status -ne 'Disabled' })
+  foreach ($adapter in $running) { Restart-NetAdapter -Name $adapter.Name -Confirm:$false }
   Switch-Adapters $true
   for ($number = 0; $number -lt $adapters.Count; $number++) {
+    [void](Wait-Until { Get-Mac $adapters[$number] })
     $mac = Get-Mac $adapters[$number]
     $wanted = (Get-Param "ethernet$number.address").ToLowerInvariant()
-    if ($wanted -and $mac -ne $wanted) { Set-Failed "$($adapters[$number].Name) has the MAC $mac instead of $wanted" }
-    if (-not $wanted -and (-not $mac -or ($saved -and $mac -eq $saved[$number].mac))) {
-      Set-Failed "$($adapters[$number].Name) has no MAC address of its own"
-    }
+    $is_own = if ($wanted) { $mac -eq $wanted } else { $mac -and -not ($saved -and $mac -eq $saved[$number].mac) }
+    if (-not $is_own) { Set-Failed "the MAC address $mac of $($adapters[$number].Name) is not its own" }
   }
 }
 
