@@ -214,12 +214,14 @@ ROW, LABEL, WIDTH = 18, 290, 860
 """Height of a bar with its space, width of the names, and width of the chart, in pixels."""
 
 
+# REUSE-IgnoreStart
 LICENSE = (
     "<!--",
     "SPDX-FileCopyrightText: vmfork.vsphere contributors",
     "SPDX-License-Identifier: GPL-3.0-or-later",
     "-->",
 )
+# REUSE-IgnoreEnd
 
 
 def chart(runs: Runs) -> str:
