@@ -37,6 +37,14 @@ def test_ssh_arguments(name: str, file: str) -> None:
     assert shlex.split(vmfork_children.ssh_arguments(child, file)) == shlex.split(of_role)
 
 
+def test_variables_are_no_misspelt_ones_of_the_role() -> None:
+    child = {"moid": "vm-1", "instance_uuid": UUID, "inventory_path": "/DC0/vm/web-01", "ip_addresses": []}
+    variables = vmfork_children.variables_of({**child, "parent": {"name": "golden"}})
+    role_path = str(Path(__file__).parents[4] / "roles/vmfork")
+    known = evaluate("{{ __vmfork_known_variables }}", {**ROLE, "role_path": role_path})
+    assert set(variables) <= set(known)
+
+
 def test_names_are_no_templates() -> None:
     child = {"name": "{{ 7 * 7 }}", "ip_addresses": ["{% set a = 1 %}"], "moid": "vm-1", "quiesced": None}
     variables = vmfork_children.without_templates({"vmfork_child": child})
