@@ -20,6 +20,9 @@ fi
 if [ "$part" = unit ] && [ ! -d .build/cloud-init ]; then
     tests/harness/not_run.sh "cloud-init" "it is not unpacked, see tests/harness/cloud_init.sh"
 fi
+if [ "$part" = unit ] && [ ! -d .build/network-programs ]; then
+    tests/harness/not_run.sh "network programs" "they are not unpacked, see tests/harness/network_programs.sh"
+fi
 # Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
 # unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU. With
 # worksteal a process gets tests that follow each other, so the server that some of a file share does not start in every

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from unit.guest_identity.rig import PARENT_MACS, Guest
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity_report import ITEMS
+
 PARENT_ID = "0123456789abcdef0123456789abcdef"
 PARENT_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFTnCZ7eZZWk7q1WxvXmTl0kRmfXoWTw2lCfhSnDPp2r"
 
@@ -50,6 +52,7 @@ class Case:
     :ivar source: public documentation of the layout.
     :ivar absent: the items that it does not have.
     :ivar config: the file with the static address.
+    :ivar is_read: whether the real program reads that file in a test (test_guest_network_programs.py).
     """
 
     distribution: str
@@ -58,6 +61,7 @@ class Case:
     guest: t.Callable[[], Guest]
     config: str
     absent: tuple[str, ...] = ("agents",)
+    is_read: bool = False
 
 
 def _guest(files: dict[str, str], tools: list[str], active: list[str], **others: t.Any) -> Guest:
@@ -200,7 +204,12 @@ def plain_ip() -> Guest:
 
 CASES = [
     Case(
-        "Debian", "ifupdown", "interfaces(5); debian-reference, chapter 5", debian_ifupdown, "/etc/network/interfaces"
+        "Debian",
+        "ifupdown",
+        "interfaces(5); debian-reference, chapter 5",
+        debian_ifupdown,
+        "/etc/network/interfaces",
+        is_read=True,
     ),
     Case(
         "Debian",
@@ -208,6 +217,7 @@ CASES = [
         "systemd.network(5)",
         debian_networkd,
         "/etc/systemd/network/05-vmfork-ethernet0.network",
+        is_read=True,
     ),
     Case(
         "Ubuntu",
@@ -216,6 +226,7 @@ CASES = [
         ubuntu_netplan,
         "/etc/systemd/network/05-vmfork-ethernet0.network",
         (),
+        is_read=True,
     ),
     Case(
         "Ubuntu",
@@ -262,17 +273,22 @@ CASES = [
         "/etc/network/interfaces",
         ("random", "machine_id", "agents", "services"),
     ),
-    Case("any", "none (ip, dhclient)", "ip(8)", plain_ip, "", ("agents", "services", "announce")),
+    Case("any", "none (ip, dhclient)", "ip(8)", plain_ip, "", ("agents", "services", "announce"), is_read=True),
 ]
+
+
+SIMULATED = ("clock", "random", "adapters", "services")
+"""Items whose effect the test bed cannot have: the kernel refuses it, or a driver or services would be needed."""
 
 
 def table() -> str:
     """Return the rows of the guide's table."""
-    lines: list[str] = []
+    rows = [("Distribution", "Network", *(f"``{item}``" for item in ITEMS))]
     for case in CASES:
-        missing = [f"``{item}``" for item in case.absent]
-        lines += [f"   * - {case.distribution}", f"     - {case.stack}", f"     - {', '.join(missing) or 'nothing'}"]
-    return "\n".join(["   * - Distribution", "     - Network", "     - Absent in the tests", *lines, ""])
+        cells = ["absent" if item in case.absent else "stand-in" if item in SIMULATED else "ok" for item in ITEMS]
+        cells[ITEMS.index("network")] = "ok" if case.is_read else "stand-in"
+        rows.append((case.distribution, case.stack, *cells))
+    return "".join(f"   * - {row[0]}\n" + "".join(f"     - {cell}\n" for cell in row[1:]) for row in rows)
 
 
 if __name__ == "__main__":

@@ -854,6 +854,30 @@ def test_preparation_is_undone_if_the_fork_point_is_refused(guest: Guest) -> Non
     assert order(guest) == [PREPARE, "pre", UNDO]
 
 
+def test_processes_of_the_identity_script_end_with_it(guest: Guest) -> None:
+    """It is the leader of its process group. What it starts when it undoes the preparation, a DHCP client, stays."""
+    script = """
+    echo "$1 $$ $(cut -d ' ' -f 5 /proc/$$/stat)" >>"$OUT/groups"
+    if [ "$1" = undo ]; then sleep 1000 >/dev/null 2>&1 </dev/null & echo $! >"$OUT/client"; exit 0; fi
+    sh -c 'trap "" TERM; echo $$ >"$OUT/pid"; while :; do sleep 0.1; done' &
+    until [ -s "$OUT/pid" ]; do sleep 0.1; done
+    kill -TERM $PPID
+    wait
+    """
+    guest.run(with_identity(script))
+    ended = guest.early_end()
+    assert ended is not None
+    assert (ended.stage, ended.exit_code) == ("terminated", 143)
+    steps = [line.split() for line in (guest.root / "groups").read_text().splitlines()]
+    assert [(step, process == group) for step, process, group in steps] == [("prepare", True), ("undo", True)]
+    until = time.monotonic() + 10
+    while runs(Path("/proc", (guest.root / "pid").read_text().strip(), "status")):
+        assert time.monotonic() < until
+    client = (guest.root / "client").read_text().strip()
+    assert runs(Path("/proc", client, "status"))
+    os.kill(int(client), signal.SIGKILL)
+
+
 def test_preparation_is_undone_although_a_signal_arrives(guest: Guest) -> None:
     """Once, and to its end."""
     slow = '[ "$1" != undo ] || { kill -TERM $PPID; echo undone >>"$OUT/order"; }'
