@@ -120,6 +120,20 @@ def test_child_is_a_new_instance(root: pathlib.Path) -> None:
     assert parents not in outcome.keys[0]
 
 
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_data_do_not_stay_in_the_settings_of_the_vm(root: pathlib.Path, command: str) -> None:
+    """They may be secret_config_params, which only the runner removes. cloud-init reads --- as nothing."""
+    outcome = renewed(
+        root, guest(metadata=METADATA, userdata=f"#cloud-config\nruncmd: [[sh, -c, 'S3cret=1; {command}']]")
+    )
+    assert outcome.items["cloud_init"] == ("ok" if command == "true" else "failed")
+    keys = [path for path in (root / "guestinfo").iterdir() if not path.name.startswith("guestinfo.fork.")]
+    assert [path.name for path in keys if "S3cret" in path.read_text()] == []
+    assert (
+        outcome.read("/guestinfo/guestinfo.userdata") == outcome.read("/guestinfo/guestinfo.userdata.encoding") == "---"
+    )
+
+
 @pytest.mark.parametrize("encoding", ["base64", "gzip+base64"])
 def test_encodings_are_cloud_inits(root: pathlib.Path, encoding: str) -> None:
     packed = gzip.compress(USER_DATA.encode()) if encoding.startswith("gzip") else USER_DATA.encode()

@@ -27,14 +27,21 @@ cloud_config() {
   owns_network || echo 'network: {config: disabled}'
 }
 
+set_data() { rpc "info-set guestinfo.$1 $2" && rpc "info-set guestinfo.$1.encoding $3"; } >/dev/null
+
 # pass_data: set the keys that cloud-init reads. The encoding of the parent's data must not remain.
 pass_data() {
+  passed=
   for key in metadata userdata vendordata; do
     value=$(rpc "info-get guestinfo.fork.$key") && [ -n "$value" ] || continue
-    encoding=$(param "$key.encoding")
-    rpc "info-set guestinfo.$key $value" && rpc "info-set guestinfo.$key.encoding ${encoding:----}" ||
-      failed "VMware Tools did not accept guestinfo.$key"
-  done >/dev/null
+    passed="$passed $key" encoding=$(param "$key.encoding")
+    set_data "$key" "$value" "${encoding:----}" || failed "VMware Tools did not accept guestinfo.$key"
+  done
+}
+
+# forget_data: they may be secrets, and the runner removes only the config params. For cloud-init, --- is nothing.
+forget_data() {
+  for key in $passed; do set_data "$key" --- --- || failed "guestinfo.$key was not removed"; done
 }
 
 # stage ARGUMENT...: its output may contain secrets of the user data.
@@ -71,12 +78,7 @@ confirm_instance() {
     failed "the instance-id is the parent's; set one in metadata"
 }
 
-renew_cloud_init() {
-  has cloud-init || { absent "no cloud-init"; return; }
-  # Before the first renewal, everything is the parent's.
-  [ -e $STATE/instance-id ] || cat $CLOUD_ID 2>/dev/null >$STATE/instance-id
-  parents_id=$(cat $STATE/instance-id)
-  pass_data
+run_stages() {
   write_file /etc/cloud/cloud.cfg.d/99-vmfork.cfg 0644 "$(cloud_config)" || failed "$error"
   [ "$status" = ok ] && stage clean || return
   for word in $(files '/usr/lib*/cloud-init/ds-identify'); do attempt "$word" --force; done # as at boot
@@ -85,5 +87,15 @@ renew_cloud_init() {
   stage init && stage modules --mode=config && stage modules --mode=final || return
   confirm_instance
   restart_sshd # the user data may have SSH host keys
+}
+
+renew_cloud_init() {
+  has cloud-init || { absent "no cloud-init"; return; }
+  # Before the first renewal, everything is the parent's.
+  [ -e $STATE/instance-id ] || cat $CLOUD_ID 2>/dev/null >$STATE/instance-id
+  parents_id=$(cat $STATE/instance-id)
+  pass_data
+  run_stages
+  forget_data
 }
 
