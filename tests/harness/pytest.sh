@@ -24,11 +24,12 @@ if [ "$part" = unit ] && [ ! -d .build/network-programs ]; then
     tests/harness/not_run.sh "network programs" "they are not unpacked, see tests/harness/network_programs.sh"
 fi
 # Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
-# unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU. With
-# worksteal a process gets tests that follow each other, so the server that some of a file share does not start in every
-# process.
+# unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU: beside the
+# other parts of `make test`, unit tests run in one. With worksteal a process gets tests that follow each other, so the
+# server that some of a file share does not start in every process.
 case $part in
-unit | faults) set -- --numprocesses "$(nproc)" --dist worksteal "$@" ;;
+unit) [ -n "${VMFORK_NOT_RUN:-}" ] || set -- --numprocesses "$(nproc)" --dist worksteal "$@" ;;
+faults) set -- --numprocesses "$(nproc)" --dist worksteal "$@" ;;
 functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" --dist worksteal "$@" ;;
 esac
 for argument in "$@"; do

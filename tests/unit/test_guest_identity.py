@@ -55,8 +55,14 @@ def with_params(guest: Guest, **params: str) -> Guest:
 
 
 @needs_namespaces
-@pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.distribution}-{case.stack}")
+@pytest.mark.parametrize(
+    ("case", "shell"),
+    [
+        pytest.param(case, shell, id=f"{case.distribution}-{case.stack}-{shell}")
+        for case in CASES
+        for shell in case.shells
+    ],
+)
 def test_child_is_somebody_else(root: pathlib.Path, case: Case, shell: str) -> None:
     guest = case.guest()
     guest.params.update(STATIC)

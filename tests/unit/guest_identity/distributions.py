@@ -45,6 +45,10 @@ STATIC = {
 """Config params for one adapter. The second address is not written as the kernel writes it."""
 
 
+SHELLS_OF = {"Debian": ("dash",), "Ubuntu": ("dash",), "Alpine": ("busybox",), "any": ("dash", "bash", "busybox")}
+"""What /bin/sh is in each distribution; in all others it is bash."""
+
+
 @dataclass
 class Case:
     """A distribution with one of its network stacks.
@@ -62,6 +66,11 @@ class Case:
     config: str
     absent: tuple[str, ...] = ("agents",)
     is_read: bool = False
+
+    @property
+    def shells(self) -> tuple[str, ...]:
+        """Return what /bin/sh is there."""
+        return SHELLS_OF.get(self.distribution, ("bash",))
 
 
 def _guest(files: dict[str, str], tools: list[str], active: list[str], **others: t.Any) -> Guest:

@@ -8,14 +8,14 @@ systemd.network(5), nm-settings-keyfile(5), interfaces(5), ifcfg(5) with ifroute
 
 from __future__ import annotations
 
+import os
 import pathlib
-import subprocess
 import sys
 from collections.abc import Iterator
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["/usr/sbin/ip", *words], check=True)
+    assert os.spawnv(os.P_WAIT, "/usr/sbin/ip", ["ip", *words]) == 0, words
 
 
 def mac(interface: str) -> str:
@@ -152,7 +152,8 @@ def ifupdown(interface: str) -> None:
             elif own:
                 assert word[3] == "manual", word
         elif own and word[0] == "up":
-            subprocess.run(" ".join(word[1:]), shell=True, check=True, env={"PATH": "/usr/sbin:/usr/bin"})
+            command = ["sh", "-c", " ".join(word[1:])]
+            assert os.spawnve(os.P_WAIT, "/bin/sh", command, {"PATH": "/usr/sbin:/usr/bin"}) == 0, word
     assert found == 1, f"{found} stanzas for {interface}"
 
 

@@ -331,7 +331,7 @@ def _make(root: pathlib.Path, guest: Guest) -> None:
     (root / "services/masked").mkdir()
     (root / "identity").write_text((CLOUD_INIT.read_text() if guest.packages else "") + SCRIPT.read_text())
     _program(root / "plug", PLUG)
-    _program(root / "managers", "#!/usr/bin/python3\n" + (HERE / "managers.py").read_text())
+    _program(root / "managers", "#!/usr/bin/python3 -IS\n" + (HERE / "managers.py").read_text())
     for name in TOOLS:
         _link_tool(root, name)
     for name in ["vmtoolsd", "modprobe", "hwclock", "sync", *guest.tools]:
