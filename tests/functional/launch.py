@@ -25,7 +25,7 @@ from typing import Any
 from ansible.module_utils import basic
 from pyVmomi import VmomiSupport
 
-from ansible_collections.vmfork.vsphere.plugins import modules
+from ansible_collections.vmfork.vsphere.plugins import module_utils, modules
 
 try:
     from ansible.module_utils.testing import patch_module_args
@@ -42,6 +42,8 @@ MODULES = {
     found.name: importlib.import_module(f"{modules.__name__}.{found.name}")
     for found in pkgutil.iter_modules(modules.__path__)
 }
+for found in pkgutil.walk_packages(module_utils.__path__, f"{module_utils.__name__}."):
+    importlib.import_module(found.name)  # modules load some of them when they need them first
 for type_names in (VmomiSupport.ListManagedTypes, VmomiSupport.ListDataTypes, VmomiSupport.ListEnumTypes):
     for name in type_names():
         VmomiSupport.GetVmodlType(name)  # pyVmomi loads a type when it is first named
@@ -71,5 +73,6 @@ def run(
             os.dup2(file.fileno(), stream.fileno())
     syslog.syslog = lambda *given: log.open("a").write(f"{given[-1]}\n")  # type: ignore[assignment]
     faulthandler.dump_traceback_later(seconds)
+    gc.set_threshold(100_000)
     with patch_module_args(arguments):
         MODULES[module].main()
