@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A simulator for each test, with the flags its marker names."""
+"""A simulator for each test, with the flags its marker names; tests of children share one that they leave as it was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from functional.engines import SOAP, Engine
+from functional.reuse import FLAGS, Pool, QuiescedVCenter
 from functional.vapp import Estate, estate
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
@@ -19,13 +20,25 @@ def engine() -> Engine:
     return SOAP
 
 
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    """Keep simulators for further tests of this process."""
+    made = Pool()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def vcenter(request: pytest.FixtureRequest, engine: Engine) -> Iterator[VCenter]:
+def vcenter(request: pytest.FixtureRequest, engine: Engine, pool: Pool) -> Iterator[VCenter]:
     """Start a vCenter for this engine with one host and two VMs; ``@pytest.mark.flags(...)`` adds flags."""
-    flags = ["-api-version", engine.api_version, "-vm", "2", "-host", "1", "-exit-after", "10m"]
-    for marker in reversed(list(request.node.iter_markers("flags"))):  # flags of the test override those of its file
-        flags += marker.args
-    with Simulator(*flags) as simulator:
+    markers = reversed(list(request.node.iter_markers("flags")))  # flags of the test override those of its file
+    flags = [flag for marker in markers for flag in marker.args]
+    if "quiesced" in request.fixturenames and not flags:
+        reused = pool.get(engine)
+        yield reused
+        pool.put(reused)
+        return
+    with Simulator("-api-version", engine.api_version, *FLAGS, "-exit-after", "10m", *flags) as simulator:
         yield VCenter(simulator, engine)
 
 
@@ -38,9 +51,10 @@ def own(vcenter: VCenter) -> Iterator[Estate]:
 
 @pytest.fixture
 def quiesced(vcenter: VCenter) -> VCenter:
-    """Bring the default parent to its fork point."""
-    vcenter.enable()
-    vcenter.quiesce()
+    """Bring the default parent to its fork point; see :mod:`functional.reuse`."""
+    if not isinstance(vcenter, QuiescedVCenter):
+        vcenter.enable()
+        vcenter.quiesce()
     return vcenter
 
 
