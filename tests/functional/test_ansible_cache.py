@@ -122,3 +122,19 @@ def test_payloads_of_an_edited_collection(tmp_path: Path) -> None:
     assert ansible_cache.payloads(f"/nowhere:{tmp_path}") == before
     file.write_text("edited")
     assert ansible_cache.payloads(f"/nowhere:{tmp_path}") != before
+
+
+def test_kept_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the source and of its file, and ignores how this file itself is compiled."""
+    monkeypatch.setattr(ansible_cache, "CACHE", str(tmp_path))
+    source = "def answer(x: int): return x\n"
+    files: list[tuple[str | bytes, str]] = [(source, "a.py"), (source, "b.py"), (source.encode() + b"# edited", "a.py")]
+    for text, name in files * 2:
+        expected = compile(text, name, "exec", dont_inherit=True)
+        assert (
+            ansible_cache.compile_kept(source=text, filename=name, mode="exec", flags=0, dont_inherit=True) == expected
+        )
+    assert len(list(tmp_path.iterdir())) == 3
+    assert ansible_cache.compile_kept(source, "b.py").co_filename == "b.py"
+    with pytest.raises(SyntaxError):
+        ansible_cache.compile_kept("1 +", "a.py")

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep what each process of Ansible makes for itself: payloads of modules, their compiled code, and parsed settings.
+"""Keep what each process of Ansible makes for itself: payloads of modules, compiled code, parsed settings, and plugins.
 
 Ansible sends each module and its libraries as source in a zip file. Each ansible-playbook makes that payload from the
-imports of a hundred files, and each task compiles it: most of the CPU time of a task of ours. The Makefile copies this
-file into the environment of the tests, where a .pth file loads it at each start of Python; so it imports little. The
-measurements go without it, as users do.
+imports of a hundred files, and each task compiles it: most of the CPU time of a task of ours. Each task also loads all
+filters and compiles its templates, in a process of its own. The Makefile copies this file into the environment of the
+tests, where a .pth file loads it at each start of Python; so it imports little. The measurements do without it, as
+users do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import _imp
 import _signal  # type: ignore[import-not-found]
 import _socket
+import atexit
 import gc
 import marshal
 import os
@@ -111,6 +113,55 @@ def share_payloads() -> None:
     tempfile.mkdtemp = mkdtemp  # type: ignore[assignment]
 
 
+def compile_kept(source: str | bytes, filename: str, mode: str = "exec", **_options: Any) -> Any:
+    """Return what ``compile`` returns, now or in an earlier process."""
+    content = source.encode() if isinstance(source, str) else source
+    named = b"%s\0%s" % (filename.encode(), content)
+    return kept(named, "code", lambda: compile(source, filename, mode, dont_inherit=True))
+
+
+def compile_templates_once() -> None:
+    """Keep the code of templates, which each process of a task compiles for itself."""
+    from jinja2 import Environment
+
+    Environment._compile = staticmethod(compile_kept)  # type: ignore[assignment]
+
+
+def load_plugins_once() -> None:
+    """Load the usual plugins before the first task, so that the processes of tasks, which are forks, have them."""
+    from multiprocessing.process import BaseProcess
+
+    start = BaseProcess.start
+
+    def load_and_start(self: Any) -> None:
+        BaseProcess.start = start  # type: ignore[method-assign]
+        load_plugins()
+        start(self)
+
+    BaseProcess.start = load_and_start  # type: ignore[method-assign]
+
+
+def load_plugins() -> None:
+    """Load what nearly every task uses: filters, tests, lookups, and how it runs a module on this machine."""
+    import contextlib
+
+    from ansible.plugins import loader
+    from ansible.utils.collection_loader import _collection_finder
+
+    # It compiles the plugins of collections at each start.
+    _collection_finder.compile = compile_kept  # type: ignore[attr-defined]
+    loader.filter_loader.get("ansible.builtin.combine")  # with one of them come all those of Ansible
+    loader.test_loader.get("ansible.builtin.search")
+    with contextlib.suppress(KeyError):  # a test may set another path of collections
+        loader.filter_loader.get("vmfork.vsphere.from_survey")
+    for action in ("assert", "command", "copy", "include_vars", "normal", "set_fact", "uri"):
+        loader.action_loader.get(f"ansible.builtin.{action}", class_only=True)
+    for lookup in ("env", "file"):
+        loader.lookup_loader.get(f"ansible.builtin.{lookup}", class_only=True)
+    loader.connection_loader.get("ansible.builtin.local", class_only=True)
+    loader.shell_loader.get("ansible.builtin.sh", class_only=True)
+
+
 def is_piped_script() -> bool:
     """Return whether this is Python without arguments with a pipe as standard input, as Ansible starts modules."""
     return len(sys.orig_argv) == 1 and stat.S_ISFIFO(os.fstat(0).st_mode)
@@ -167,7 +218,10 @@ if "VMFORK_WITHOUT_ANSIBLE_CACHE" not in os.environ:
     zipimport._compile_source = compile_once  # type: ignore[attr-defined]
     if os.path.basename("".join(sys.orig_argv[1:2])) in ("ansible", "ansible-playbook"):
         gc.set_threshold(100_000)  # such a process is short; it would spend an eighth of its time on this
+        atexit.register(gc.freeze)  # and as much again at its end
         parse_once()
         share_payloads()
+        load_plugins_once()
+        compile_templates_once()
     elif is_piped_script():
         run_in_fork_server()
