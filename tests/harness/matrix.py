@@ -45,6 +45,9 @@ WITHOUT_BOTH = [
     "tests/unit/test_architecture.py",
     "tests/unit/test_guest_identity.py",
     "tests/unit/test_guest_scripts.py",
+    "tests/unit/plugins/module_utils/_guest/test_posix.py",
+    "tests/unit/plugins/module_utils/_ovf/test_document.py",
+    "tests/unit/plugins/module_utils/_ovf/test_masking.py",
 ]
 FUNCTIONAL = ["tests/harness/pytest.sh", "functional", "tests/functional", "-q"]
 DEMO = ["python", "tests/demo/demo.py"]

@@ -23,9 +23,20 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, output_mask
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS
+
+KEYS = runner.Keys(
+    scripts=guestinfo.SCRIPTS,
+    quiesced_at=guestinfo.QUIESCED_AT,
+    quiesce=guestinfo.QUIESCE,
+    post_clone=guestinfo.POST_CLONE,
+    identity=guestinfo.IDENTITY,
+    nonce=guestinfo.CHILD_NONCE,
+    secret_keys=guestinfo.CHILD_SECRETS,
+    secrets=guestinfo.SECRETS,
+    payload=guestinfo.PAYLOAD,
+)
 
 # info-get and info-set on files; the fork point passes a nonce to the child, or refuses. It works for every user
 # as it would for root.
