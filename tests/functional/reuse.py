@@ -24,6 +24,8 @@ FLAGS = ("-vm", "2", "-host", "1")
 OBSERVER = ("observer", "observer-of-the-pool-0123456789")
 """The login that reads the state; the modules have another one."""
 OF_VMS = ("config.changeVersion", "config.extraConfig", "config.forkConfigInfo", "runtime", "snapshot", "resourcePool")
+MOST_ADDED = 6
+"""Children that are removed after a test. To remove more costs more than to start another simulator."""
 
 RESTORED = re.compile("GET .*|DELETE (calls|faults|held|rules|sessions.*)|PUT rules/.*|POST (faults|inventory|users)")
 """Requests to the control endpoint whose effect is undone after the test, or visible in the state."""
@@ -90,6 +92,8 @@ class Shared:
             if self.is_busy():
                 return False
             added = [entity for entity in self.entities() if entity._moId not in self.state]
+            if len(added) > MOST_ADDED:
+                return False
             for kind in (vim.VirtualMachine, vim.Folder):
                 for entity in added:
                     if isinstance(entity, kind):
