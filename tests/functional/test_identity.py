@@ -206,14 +206,20 @@ def test_items_that_were_not_renewed_at_all(parent: VCenter) -> None:
     assert ran(parent, fewer["moid"])[1] == ["renew", "hostname", "auto", "leases,hostname", "auto", "0"]
 
 
-def test_parent_without_an_identity_script(parent: VCenter) -> None:
+@pytest.mark.parametrize("check", [True, False])
+def test_parent_without_an_identity_script(parent: VCenter, check: bool) -> None:
+    """Its children would all fail, so none is created; those that exist do not need it."""
     assert quiesce(parent, identity_script=None, pre_quiesce_script=PRE_QUIESCE)["changed"]
-    result = fork(parent, "ok")
-    assert "its guest has not reported it. Quiesce the parent with identity_script" in result.msg
-    assert result["children"][0]["identity"] is None
-    assert result["children"][0]["secrets_cleared"] is True
+    with parent.calls() as calls:
+        result = fork(parent, "ok", "ok", check=check)
+    assert result["failed"]
+    assert "was quiesced without identity_script, so its children cannot renew the identity" in result.msg
+    assert parent.engine.create not in calls
+    assert parent.ok("vmfork_info", name=parent.parent)["parents"][0]["children"] == []
     plain = fork(parent, "other", identity=None)
     assert not plain.get("failed"), plain.msg
+    again = fork(parent, "other")
+    assert "its guest has not reported it. Quiesce the parent with identity_script" in again.msg
 
 
 def test_script_that_fails_before_the_fork_point(parent: VCenter) -> None:

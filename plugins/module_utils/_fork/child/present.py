@@ -144,6 +144,7 @@ def ensure_present(
     by_name = existing.find_existing(parent, deadline, folders, uuids, everyone)
     plans = [_Plan(spec, by_name[spec.name], refusal(spec, by_name[spec.name], parent)) for spec in specs]
     missing = [plan.spec for plan in plans if plan.is_missing]
+    _refuse_without_identity_script(parent, missing)
     is_ready = not missing or _is_ready(parent, options, len(missing), check_mode, warn)
     placement = place(parent, folders, missing, with_defaults=check_mode or parent.engine.needs_location)
     refusals = tuple(plan.refusal for plan in plans if plan.refusal is not None)
@@ -239,6 +240,25 @@ def _warn_of_clocks(parent: Parent, children: t.Sequence[transitions.Child], war
             f"VM {parent.name} has been at its fork point since {guestinfo.quiesced_at(extra_config)}, and the "
             f"identity script did not set the clock of {', '.join(names)}. Set it in the post-clone script, or quiesce "
             "the parent again."
+        )
+
+
+def _refuse_without_identity_script(parent: Parent, missing: t.Sequence[ChildSpec]) -> None:
+    """Refuse children that must renew their identity, if the scripts of their parent cannot.
+
+    The guest of a parent that was not quiesced with scripts may do it by its own means.
+
+    :raises _errors.BadInput: every such child would fail after its creation.
+    """
+    extra_config = _extra_config.mapping(parent.values)
+    has_scripts = parent.is_quiesced and guestinfo.scripts(extra_config) is not None
+    if not has_scripts or guestinfo.identity_script(extra_config) is not None:
+        return
+    names = [spec.name for spec in missing if spec.identity is not None]
+    if names:
+        raise _errors.BadInput(
+            f"VM {parent.name} was quiesced without identity_script, so its children cannot renew the identity that "
+            f"the task requires of {', '.join(names)}. Quiesce it with identity_script, or remove identity."
         )
 
 

@@ -383,6 +383,54 @@ def test_item_on_request(given: list[str], text: str, has_clock: bool) -> None:
     assert not Wanted().has("cloud_init")
 
 
+WINDOWS_TOO_GENERAL = (
+    r"C:\*\*",
+    r"C:\Windows\*",
+    r"c:\windows\System32\config",
+    r"C:\W?ndows\x",
+    r"C:\WINDOW~1\x",
+    r"C:\ProgramData\*",
+    r"C:\ProgramData\ag*\id",
+    r"C:\PROGRA~1\edr",
+    r"C:\PROGRA~1\*\id",
+    r"C:\Program?Files\*",
+    r"C:\Program?Files\edr",
+    r"C:\Program?Files?(x86)\edr*\id",
+    r"C:\Users\*\id",
+    r"C:\a*\id",
+    r"C:\a[b]\id",
+    r"C:\?????\id\x",
+    r"C:\Boot\x",
+    r"C:\$Recycle.Bin\x",
+    r"C:\System?Volume?Information\x",
+)
+
+
+@pytest.mark.parametrize("path", [*WINDOWS_TOO_GENERAL])
+def test_general_paths_are_refused_with_the_sentence_for_linux(path: str) -> None:
+    with pytest.raises(_errors.BadInput, match="with two components .* before any wildcard"):
+        identity_report.wanted(option(agents_remove=[path]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        r"C:\ProgramData\agent\id",
+        r"C:\ProgramData\agent\*",
+        r"C:\ProgramData\some?agent\id*",
+        r"C:\Program?Files\edr\host-id",
+        r"C:\Program?Files?(x86)\some?agent\*.id",
+        r"C:\Users\agent\id",
+        r"d:\agent\id",
+        r"d:\agent\data\*.id",
+    ],
+)
+def test_paths_of_windows_agents(path: str) -> None:
+    made = identity_report.wanted(option(agents_remove=[path]))
+    assert made is not None
+    assert made.agents_remove == (path,)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -405,6 +453,7 @@ def test_item_on_request(given: list[str], text: str, has_clock: bool) -> None:
                 "/x\ny",
                 "",
                 "/x\0",
+                *WINDOWS_TOO_GENERAL,
             )
         ],
         *[{"agents_restart": [name]} for name in ("-H", "a b", "", "x;y", "x/y", "ü", "x" * 256)],
