@@ -352,8 +352,10 @@ options:
         description:
           - Paths of files in the guest with the identity of agents, to remove before the agents are restarted. They can
             contain wildcards after two components, in C(/usr) and C(/var) after three. Paths in directories such as
-            C(/boot) and C(/lib) are refused. In paths such as V(C:\\ProgramData\\agent\\id), the wildcard C(?) stands
-            for a space, and can be anywhere below the drive.
+            C(/boot) and C(/lib) are refused.
+          - In Windows paths such as V(C:\\ProgramData\\agent\\id), C(?) between two words stands for a space, and other
+            wildcards can follow two components, in C(\\ProgramData), C(\\Program?Files), C(\\Program?Files?(x86\)) and
+            C(\\Users) three. Paths in directories such as C(\\Windows) are refused.
         type: list
         elements: str
       agents_restart:

@@ -309,7 +309,11 @@ REMOVABLE = pattern("Update-agents", "A-Za-z]:")
     ("path", "is_removable"),
     [
         (r"C:\ProgramData\agent\id", True),
-        (r"d:\agent\*.id", True),
+        (r"d:\agent\data\*.id", True),
+        (r"d:\agent\*.id", False),
+        (r"C:\*\*", False),
+        (r"C:\Windows\*", False),
+        (r"C:\Windows\Temp\x", False),
         (r"C:\Program?Files\edr\host-id", True),
         (r"C:\agent", False),
         ("C:\\", False),

@@ -187,12 +187,22 @@ def items(given: t.Sequence[str], option: str) -> tuple[str, ...]:
 
 _COMPONENT, _LITERAL = r"[^\s/\x00-\x1f\x7f]+", r"[^\s/*?\[\x00-\x1f\x7f]+"
 _SYSTEM = r"(?:bin|boot|dev|lib[^/]*|proc|sbin|sys|usr|var)"
-# Two components without a wildcard, in /usr and /var three; the identity script checks the same (is_removable).
+# In Windows, ? stands for a space. Its short names (PROGRA~1), and names with a dot at their end, are other spellings.
+_WIN_WORD = r"[^\s\\/:*?\[~\x00-\x1f\x7f]*[^\s\\/:*?\[~.\x00-\x1f\x7f]"
+_WIN_END = r"[^\s\\/:\x00-\x1f\x7f]*[^\s\\/:.\x00-\x1f\x7f]"
+_WIN_NAME = rf"{_WIN_WORD}(?:\?{_WIN_WORD})*"
+_WIN_SYSTEM = r"(?:\$[^\\]*|Boot|EFI|Recovery|Windows)"
+_WIN_SHARED = r"(?:ProgramData|Program\?Files(?:\?\(x86\))?|Users)"
+# Two components without a wildcard, in some directories three; the identity scripts check that, too.
 _PATH = re.compile(
     rf"/(?:(?:usr|var)/{_LITERAL}|(?!{_SYSTEM}/){_LITERAL})/{_LITERAL}(?:/{_COMPONENT})*"
-    r"|[A-Za-z]:(?:\\[^\s\\/:\x00-\x1f\x7f]+){2,}"
+    rf"|[A-Za-z]:\\(?:(?i:{_WIN_SHARED})\\{_WIN_NAME}|(?!(?i:{_WIN_SYSTEM}|{_WIN_SHARED})\\){_WIN_WORD})"
+    rf"\\{_WIN_NAME}(?:\\{_WIN_END})*"
 )
-_PATHS = "an absolute path without white space, with two components (in /usr and /var three) before any wildcard"
+_PATHS = (
+    "an absolute path without white space, with two components (three in /usr, /var, \\ProgramData, \\Program?Files and "
+    "\\Users) before any wildcard, outside of system directories"
+)
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.:\\-]{0,254}")
 
 

@@ -517,8 +517,9 @@ function Update-agents {
   if ($known) { [void](Restart-Running 'wuauserv') }
   foreach ($word in Get-ParamList 'vmfork.agents_remove' ' ') {
     $known += $word
-    # At least two components below a drive, and none that leads elsewhere.
-    if ($word -match '^[A-Za-z]:(\\(?!\.{1,2}(\\|$))[^\\/:]+){2,}$') { [void](Remove-Files $word) }
+    # Two components without * below a drive, not in \Windows, and none that leads elsewhere. The module refuses more.
+    $removable = '^[A-Za-z]:(?!\\Windows\\)(\\(?!\.{1,2}(\\|$))[^\\/:*\[]+){2}(\\(?!\.{1,2}(\\|$))[^\\/:]+)*$'
+    if ($word -match $removable) { [void](Remove-Files $word) }
     else { Set-Failed "vmfork.agents_remove: will not remove $word" }
   }
   foreach ($word in Get-ParamList 'vmfork.agents_restart' ' ') {
