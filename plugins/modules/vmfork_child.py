@@ -354,8 +354,8 @@ options:
             contain wildcards after two components, in C(/usr) and C(/var) after three. Paths in directories such as
             C(/boot) and C(/lib) are refused.
           - In Windows paths such as V(C:\\ProgramData\\agent\\id), C(?) between two words stands for a space, and other
-            wildcards can follow two components, in C(\\ProgramData), C(\\Program?Files), C(\\Program?Files?(x86\)) and
-            C(\\Users) three. Paths in directories such as C(\\Windows) are refused.
+            wildcards can follow two components, in V(\\ProgramData), V(\\Program?Files), V(\\Program?Files?(x86\)) and
+            V(\\Users) three. Paths in directories such as V(\\Windows) are refused.
         type: list
         elements: str
       agents_restart:

@@ -45,6 +45,9 @@ items=$(echo "$names" | sed 's/,/=ok,/g; s/$/=ok/')
 printf 'a value that two children share, alas' >/root/shared
 case $(param act) in
   missing) exit 0 ;;
+  manager)
+    report "$nonce" "$items" "$(hex /dev/urandom)" "$(key /dev/urandom)" -
+    echo 'clock: set'; echo 'network: failed: networkd did not start'; exit 90 ;;
   crash) echo no such device; exit 2 ;;
   malformed) report "$nonce" "$items" not-a-digest - - ;;
   certificate)
@@ -113,8 +116,9 @@ FAILURES = {
     "missing": "its guest has not reported it",
     "malformed": "its guest wrote an unreadable report",
     "certificate": "its guest wrote an unreadable report",
-    "failed": "The identity script failed in child failed-1: exit code 90, hostname failed (read-only). A post",
+    "failed": "The identity script failed in child failed-1: exit code 90, hostname failed (read-only). Correct",
     "crash": "The identity script failed in child crash-1: exit code 2, output: no such device.",
+    "manager": "The identity script failed in child manager-1: exit code 90, output: network: failed: networkd did not",
     "parents": "it has the machine ID of its parent",
 }
 
@@ -133,7 +137,7 @@ def test_child_without_a_renewed_identity_fails(parent: VCenter, failure: str) -
         assert good["identity"]["renewed"] is True
         assert bad["identity"] is None or bad["identity"]["renewed"] is False
     lines = ran(parent, bad["moid"])
-    assert (["after"] in lines) is (failure not in ("failed", "crash"))
+    assert (["after"] in lines) is (failure not in ("failed", "crash", "manager"))
 
 
 def test_children_with_the_same_key_fail_both(parent: VCenter) -> None:

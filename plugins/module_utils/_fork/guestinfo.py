@@ -45,6 +45,9 @@ ACCEPTED = "vmfork.identity"
 """Our record of an accepted identity, in the same form, or of a refused one: ``<nonce> refused``. No guest can write
 this key, so its host keys can be trusted later, and it remains when guestinfo does not."""
 
+IDENTITY_FAILED = 90
+"""The exit code of an identity script that could not renew the identity, whatever it has reported of the items."""
+
 PAYLOAD = "guestinfo.vmfork.payload"
 """Prefix of the keys that carry scripts to the guest: ``<key>.0``, ``<key>.1`` …"""
 

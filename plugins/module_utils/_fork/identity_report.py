@@ -200,8 +200,8 @@ _PATH = re.compile(
     rf"\\{_WIN_NAME}(?:\\{_WIN_END})*"
 )
 _PATHS = (
-    "an absolute path without white space, with two components (three in /usr, /var, \\ProgramData, \\Program?Files and "
-    "\\Users) before any wildcard, outside of system directories"
+    "an absolute path without white space, with two components (three in /usr, /var, \\ProgramData, \\Program?Files "
+    "and \\Users) before any wildcard, outside of system directories"
 )
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.:\\-]{0,254}")
 

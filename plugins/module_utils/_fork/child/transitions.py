@@ -324,7 +324,18 @@ class Child:
     def objection(self) -> str | None:
         """Why the identity of the child does not count as renewed, as a clause."""
         parents = guestinfo.parents_identity(_extra_config.mapping(self.goal.parent))
-        return self.clash or identity_report.objection(self.spec.identity, self.own_identity, parents)
+        found = self.clash or identity_report.objection(self.spec.identity, self.own_identity, parents)
+        return found or ("its identity script failed" if self.identity_script_failed else None)
+
+    @property
+    def identity_script_failed(self) -> bool:
+        """Return whether the script that failed is the identity script, which runs before the post-clone script."""
+        ended, identified = self.report, self.own_identity.report
+        if ended is None or not ended.exit_code:
+            return False
+        if identified is None:
+            return self.goal.has_identity_script
+        return identified.has_failed or ended.exit_code == guestinfo.IDENTITY_FAILED
 
     @property
     def lacks_note(self) -> bool:
@@ -597,9 +608,12 @@ def _powered_off(child: Child) -> Transition:
     return _fail(child, f"{what}. Check vCenter's events to see who did it.")
 
 
-_RETRY = (
-    "A post-clone script runs only once in a child. Correct the cause, remove the child (state=absent) and create it "
-    "again. To change the script, quiesce the parent with the new script first."
+_RETRY = "Correct the cause, remove the child (state=absent) and create it again."
+"""What to do about a failed identity script."""
+
+_RETRY_SCRIPT = (
+    f"A post-clone script runs only once in a child. {_RETRY} To change the script, quiesce the parent with the new "
+    "script first."
 )
 """What to do about a failed post-clone script."""
 
@@ -624,7 +638,7 @@ def _arrive(child: Child) -> Transition:
             remedy = "Check what writes to it in the guest besides the runner of this collection."
             return _fail(child, _errors.sentence(what, why, remedy) + _left_disconnected(child))
         if ended.exit_code != 0:
-            return _fail(child, f"{_script_failure(child, ended)} {_RETRY}{_left_disconnected(child)}")
+            return _fail(child, _script_failure(child, ended) + _left_disconnected(child))
         if child.objection is not None:
             return _fail(child, identity_failure(child, child.objection) + _left_disconnected(child))
         if child.identity_differs:
@@ -649,17 +663,19 @@ def _arrive(child: Child) -> Transition:
 
 
 def _script_failure(child: Child, ended: guestinfo.Report) -> str:
-    """Return the sentence about a script that failed after the fork point: the identity script is the first one."""
-    report = child.own_identity.report
-    is_first = report.has_failed if report is not None else child.goal.has_identity_script
-    which = "identity" if is_first else "post-clone"
+    """Return the sentence about a script that failed after the fork point."""
+    identified = child.own_identity.report
     why = f"exit code {ended.exit_code}"
-    output = " ".join(ended.output.split())
-    if is_first and report is not None:
+    if not child.identity_script_failed:
+        output = " ".join(ended.output.split())
+        why += f", output: {output[-300:]}" if output else ""
+        return _errors.sentence(f"The post-clone script failed in child {child.name}", why, _RETRY_SCRIPT)
+    lines = [" ".join(line.split()) for line in ended.output.splitlines() if line.strip()]
+    if identified is not None and identified.has_failed:
         why += f", {child.objection}"  # the output says the same
-    elif output:
-        why += f", output: {output[-300:]}"
-    return _errors.sentence(f"The {which} script failed in child {child.name}", why)
+    elif lines:
+        why += f", output: {lines[-1][-300:]}"
+    return _errors.sentence(f"The identity script failed in child {child.name}", why, _RETRY)
 
 
 def identity_failure(child: Child, why: str) -> str:
@@ -667,7 +683,7 @@ def identity_failure(child: Child, why: str) -> str:
 
     :param why: the reason, as a clause.
     """
-    remedy = "Correct the cause, remove the child (state=absent) and create it again."
+    remedy = _RETRY
     if not child.own_identity.is_there and not child.goal.has_identity_script:
         remedy = "Quiesce the parent with identity_script, remove the child (state=absent) and create it again."
     return _errors.sentence(f"The identity of child {child.name} was not renewed", why, remedy)

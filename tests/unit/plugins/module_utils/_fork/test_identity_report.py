@@ -412,7 +412,7 @@ WINDOWS_TOO_GENERAL = (
 
 @pytest.mark.parametrize("path", [*WINDOWS_TOO_GENERAL])
 def test_general_paths_are_refused_with_the_sentence_for_linux(path: str) -> None:
-    with pytest.raises(_errors.BadInput, match="with two components .* before any wildcard"):
+    with pytest.raises(_errors.BadInput, match=r"with two components .* before any wildcard"):
         identity_report.wanted(option(agents_remove=[path]))
 
 

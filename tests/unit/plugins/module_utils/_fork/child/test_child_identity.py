@@ -90,9 +90,14 @@ def update(child: Child, keys: dict[str, str]) -> PropertyUpdate:
     return PropertyUpdate(values)
 
 
-def keys_of(child: Child, identity: str | None, code: int = 0) -> dict[str, str]:
+def keys_of(child: Child, identity: str | None, code: int = 0, output: str = "") -> dict[str, str]:
     """Return what a child shows after its scripts."""
-    its = {guestinfo.POST_CLONE: f"{child.nonce} {code} ", guestinfo.CHILD_NONCE: str(child.nonce), **child.record}
+    encoded = base64.b64encode(output.encode()).decode()
+    its = {
+        guestinfo.POST_CLONE: f"{child.nonce} {code} {encoded}",
+        guestinfo.CHILD_NONCE: str(child.nonce),
+        **child.record,
+    }
     return its if identity is None else {**its, guestinfo.IDENTITY: identity}
 
 
@@ -108,10 +113,10 @@ def running(engine: Any, spec: ChildSpec) -> Child:
     return child
 
 
-def ended(child: Child, identity: str | None, code: int = 0) -> tuple[Child, list[Request | None]]:
+def ended(child: Child, identity: str | None, code: int = 0, output: str = "") -> tuple[Child, list[Request | None]]:
     """Return a child after its report, and the requests after it."""
     requests: list[Request | None] = []
-    child, request = transitions.advance(child, update(child, keys_of(child, identity, code)))
+    child, request = transitions.advance(child, update(child, keys_of(child, identity, code, output)))
     while request is not None:
         requests.append(request)
         child, request = transitions.advance(child, Succeeded())
@@ -222,22 +227,58 @@ def test_child_without_a_requirement(engine: Any, identity: Any) -> None:
         assert requests == ([Request.NOTE] if engine.starts_children else [])
 
 
+LEASES = status("leases", "failed", leases="busy")
+IDENTITY_FAILED = "The identity script failed in child web-01: exit code"
+AGAIN = "Correct the cause, remove the child (state=absent) and create it again."
+
+
 @pytest.mark.parametrize(
-    ("identity", "start"),
+    ("identity", "code", "output", "start"),
     [
+        (LEASES, 90, "leases: failed: busy", f"{IDENTITY_FAILED} 90, leases failed (busy). {AGAIN}"),
+        (None, 90, "", f"{IDENTITY_FAILED} 90. {AGAIN}"),
+        (None, 2, "some\nno such device\n", f"{IDENTITY_FAILED} 2, output: no such device. {AGAIN}"),
         (
-            status("leases", "failed", leases="busy"),
-            "The identity script failed in child web-01: exit code 90, leases failed (busy). A post",
+            RENEWED,
+            90,
+            "clock: no hwclock\nnetwork: failed: networkd did not start\n\n",
+            f"{IDENTITY_FAILED} 90, output: network: failed: networkd did not start. {AGAIN}",
         ),
-        (None, "The identity script failed in child web-01: exit code 90"),
-        (RENEWED, "The post-clone script failed in child web-01: exit code 90"),
+        (
+            RENEWED,
+            3,
+            "no such host",
+            "The post-clone script failed in child web-01: exit code 3, output: no such host. ",
+        ),
     ],
 )
-def test_script_that_failed_is_named(engine: Any, identity: Any, start: str) -> None:
+def test_script_that_failed_is_named(engine: Any, identity: Any, code: int, output: str, start: str) -> None:
     before = running(engine, wanted())
-    child, _requests = ended(before, text_of(identity, before), 90)
+    child, _requests = ended(before, text_of(identity, before), code, output)
     assert str(child.error).startswith(start)
     assert "state=absent" in str(child.error)
+    assert ("To change the script" in str(child.error)) is (code == 3)
+
+
+@pytest.mark.parametrize("requested", [None, EVERYTHING])
+@pytest.mark.parametrize(("code", "is_renewed"), [(0, True), (3, True), (90, False)])
+def test_identity_counts_only_if_its_script_succeeded(
+    engine: Any, requested: Wanted | None, code: int, is_renewed: bool
+) -> None:
+    """The post-clone script runs only after it, so the identity stays valid if that one fails."""
+    before = running(engine, wanted(requested))
+    child, _requests = ended(before, RENEWED.text(str(before.nonce)), code)
+    assert (guestinfo.ACCEPTED in child.note) is is_renewed
+    shown = result.Result("web-01", result.State.FAILED, child=child).as_dict()["identity"]
+    assert shown["renewed"] is is_renewed
+    again, _request = transitions.resume(child.spec, child.goal, VM, child.values)
+    assert (guestinfo.ACCEPTED in again.note) is is_renewed
+
+
+def test_exit_code_90_of_a_parent_without_an_identity_script(engine: Any) -> None:
+    child = replace(running(engine, wanted()), goal=goal(engine, **{guestinfo.SCRIPTS: "digest nonce"}))
+    failed, _requests = ended(child, None, 90)
+    assert str(failed.error).startswith("The post-clone script failed")
 
 
 def test_remedy_if_the_parent_has_no_identity_script(engine: Any) -> None:
