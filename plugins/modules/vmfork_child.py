@@ -325,6 +325,9 @@ options:
         Correct the cause, remove the child and create it again.
       - Without this option, only the last two and an invalid report matter, and nothing is required. A child whose
         identity script fails has failed in any case.
+      - In any case, a child also fails if the parent was quiesced with an identity script that has not reported the
+        parent's identity, so that they cannot be compared. Children that would fail for this reason, or because the
+        parent was quiesced without an identity script, are not created.
       - What was accepted is recorded on the child, where its guest cannot change it. Later tasks use this record.
       - The options are passed to the guest as config params, together with the time and with 64 random bytes for its
         random number generator. These bytes are treated like O(secret_config_params).

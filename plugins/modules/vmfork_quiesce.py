@@ -81,7 +81,8 @@ options:
       - In a Windows guest, it is a script for PowerShell, and its support is experimental.
       - If it fails in the parent, the task fails. If it fails in a child, O(post_clone_script) does not run there, and
         the exit code is that of the identity script.
-      - It reports the identity through guestinfo. See
+      - It reports the identity through guestinfo, with C(prepare) that of the parent. Without the latter, children with
+        a machine ID or SSH host keys in their report fail, since they may be the same. See
         O(vmfork.vsphere.vmfork_child#module:identity) and RV(vmfork.vsphere.vmfork_child#module:children[].identity).
       - If a VM is already quiesced with another version of this script, the task prints a warning and leaves it
         unchanged.

@@ -217,13 +217,28 @@ def test_parent_without_an_identity_script(parent: VCenter, check: bool) -> None
     with parent.calls() as calls:
         result = fork(parent, "ok", "ok", check=check)
     assert result["failed"]
-    assert "was quiesced without identity_script, so its children cannot renew the identity" in result.msg
+    assert "cannot renew the identity that is required of ok-0, ok-1: it was quiesced without" in result.msg
     assert parent.engine.create not in calls
     assert parent.ok("vmfork_info", name=parent.parent)["parents"][0]["children"] == []
     plain = fork(parent, "other", identity=None)
     assert not plain.get("failed"), plain.msg
     again = fork(parent, "other")
     assert "its guest has not reported it. Quiesce the parent with identity_script" in again.msg
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_parent_whose_report_is_lost(parent: VCenter, check: bool) -> None:
+    """No child is created to fail, and one that need not renew its identity is not accepted without a comparison."""
+    assert quiesce(parent)["changed"]
+    parent.govc("vm.change", "-vm", parent.parent, "-e", "guestinfo.vmfork.identity=lost")
+    with parent.calls() as calls:
+        result = fork(parent, "ok", check=check)
+    assert "its identity script has reported no valid identity of the VM itself" in result.msg
+    assert parent.engine.create not in calls
+    assert fork(parent, "clock", identity={"items": ["clock"]})["children"][0]["error"] is None
+    [child] = fork(parent, "other", identity=None)["children"]
+    assert "other-0 was not renewed: its parent has not reported an identity" in child["error"]
+    assert child["identity"]["renewed"] is False
 
 
 def test_script_that_fails_before_the_fork_point(parent: VCenter) -> None:

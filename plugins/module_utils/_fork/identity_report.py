@@ -354,11 +354,17 @@ def _strings(blob: bytes) -> list[bytes] | None:
 # --- judgement --------------------------------------------------------------------------------------------------------
 
 
-def objection(requested: Wanted | None, seen: Seen, parent: Report | None) -> str | None:
+UNPROVED = "its parent has not reported an identity that it can be compared with"
+"""Objection to a child whose parent should have reported its identity."""
+
+
+def objection(requested: Wanted | None, seen: Seen, parent: Report | None, must_compare: bool = False) -> str | None:
     """Return why the identity of a child does not count as renewed, as a clause; ``None``: it does.
 
     :param requested: ``None``: the task does not require a renewed identity, but what the child reports must be true.
     :param parent: the report of the parent.
+    :param must_compare: whether the parent must have a report, because its identity script writes one. An identity
+        that was accepted was compared then.
     """
     if seen.is_refused:
         return "an earlier task found that another child has its machine ID or SSH host key"
@@ -366,7 +372,10 @@ def objection(requested: Wanted | None, seen: Seen, parent: Report | None) -> st
         if seen.is_there:
             return "its guest wrote an unreadable report"
         return "its guest has not reported it" if requested is not None else None
-    return "; ".join(_objections(requested, seen.report, parent)) or None
+    clauses = [*_objections(requested, seen.report, parent)]
+    if must_compare and parent is None and not seen.is_accepted and seen.report.requested_values:
+        clauses.append(UNPROVED)
+    return "; ".join(clauses) or None
 
 
 def _objections(requested: Wanted | None, report: Report, parent: Report | None) -> t.Iterator[str]:

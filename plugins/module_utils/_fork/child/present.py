@@ -244,22 +244,28 @@ def _warn_of_clocks(parent: Parent, children: t.Sequence[transitions.Child], war
 
 
 def _refuse_without_identity_script(parent: Parent, missing: t.Sequence[ChildSpec]) -> None:
-    """Refuse children that must renew their identity, if the scripts of their parent cannot.
+    """Refuse children that must renew their identity, if the scripts of their parent cannot do or prove it.
 
     The guest of a parent that was not quiesced with scripts may do it by its own means.
 
     :raises _errors.BadInput: every such child would fail after its creation.
     """
     extra_config = _extra_config.mapping(parent.values)
-    has_scripts = parent.is_quiesced and guestinfo.scripts(extra_config) is not None
-    if not has_scripts or guestinfo.identity_script(extra_config) is not None:
+    if not parent.is_quiesced or guestinfo.scripts(extra_config) is None:
         return
-    names = [spec.name for spec in missing if spec.identity is not None]
+    requested = {spec.name: spec.identity for spec in missing if spec.identity is not None}
+    if guestinfo.identity_script(extra_config) is None:
+        names = [*requested]
+        why = "it was quiesced without identity_script"
+    elif guestinfo.parents_identity(extra_config) is None:
+        names = [name for name, its in requested.items() if its.has("machine_id") or its.has("ssh_host_keys")]
+        why = "its identity script has reported no valid identity of the VM itself, from which theirs must differ"
+    else:
+        return
     if names:
-        raise _errors.BadInput(
-            f"VM {parent.name} was quiesced without identity_script, so its children cannot renew the identity that "
-            f"the task requires of {', '.join(names)}. Quiesce it with identity_script, or remove identity."
-        )
+        what = f"Children of VM {parent.name} cannot renew the identity that is required of {', '.join(names)}"
+        remedy = "Power off the VM and quiesce it with another identity_script, or remove identity."
+        raise _errors.BadInput(_errors.sentence(what, why, remedy))
 
 
 def _is_ready(

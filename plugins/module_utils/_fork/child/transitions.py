@@ -324,7 +324,9 @@ class Child:
     def objection(self) -> str | None:
         """Why the identity of the child does not count as renewed, as a clause."""
         parents = guestinfo.parents_identity(_extra_config.mapping(self.goal.parent))
-        found = self.clash or identity_report.objection(self.spec.identity, self.own_identity, parents)
+        found = self.clash or identity_report.objection(
+            self.spec.identity, self.own_identity, parents, must_compare=self.goal.has_identity_script
+        )
         return found or ("its identity script failed" if self.identity_script_failed else None)
 
     @property
@@ -686,6 +688,8 @@ def identity_failure(child: Child, why: str) -> str:
     remedy = _RETRY
     if not child.own_identity.is_there and not child.goal.has_identity_script:
         remedy = "Quiesce the parent with identity_script, remove the child (state=absent) and create it again."
+    elif why == identity_report.UNPROVED:
+        remedy = "Power off the parent, quiesce it again, remove the child (state=absent) and create it again."
     return _errors.sentence(f"The identity of child {child.name} was not renewed", why, remedy)
 
 

@@ -290,6 +290,35 @@ def test_remedy_if_the_parent_has_no_identity_script(engine: Any) -> None:
     assert str(ended(child, None, 3)[0].error).startswith("The post-clone script failed")
 
 
+SHORT = replace(RENEWED, items={"clock": "ok"})
+UNPROVED = "its parent has not reported an identity that it can be compared with"
+
+
+@pytest.mark.parametrize("lost", ["", " ", "parent 1 items:-", RENEWED.text("other")])
+@pytest.mark.parametrize("requested", [None, EVERYTHING])
+def test_parent_whose_report_is_lost(engine: Any, requested: Wanted | None, lost: str) -> None:
+    """Its identity script has reported it before the fork point, so a child may have the same."""
+    before = replace(running(engine, wanted(requested)), goal=goal(engine, **{guestinfo.IDENTITY: lost}))
+    child, _requests = ended(before, RENEWED.text(str(before.nonce)))
+    assert str(child.error) == (
+        f"The identity of child web-01 was not renewed: {UNPROVED}. Power off the parent, quiesce it again, remove the "
+        "child (state=absent) and create it again."
+    )
+    assert guestinfo.ACCEPTED not in child.note
+    accepted = {**keys_of(before, lost), guestinfo.ACCEPTED: RENEWED.text(str(before.nonce))}
+    again, _request = transitions.resume(child.spec, child.goal, VM, update(before, accepted).values or {})
+    assert again.error is None, "it was compared when it was accepted"
+
+
+def test_parent_without_a_report(engine: Any) -> None:
+    """It has no identity script, or the child shows nothing that must differ."""
+    plain = goal(engine, **{guestinfo.SCRIPTS: "digest nonce", guestinfo.IDENTITY: ""})
+    before = replace(running(engine, wanted()), goal=plain)
+    assert ended(before, RENEWED.text(str(before.nonce)))[0].error is None
+    before = replace(running(engine, wanted(None)), goal=goal(engine, **{guestinfo.IDENTITY: ""}))
+    assert ended(before, SHORT.text(str(before.nonce)))[0].error is None
+
+
 def test_secrets_are_masked_in_reasons(engine: Any) -> None:
     before = running(engine, wanted(secret_config_params={"token": "kept-out-of-sight"}))
     reason = f"{ENTROPY[:40]}{ENTROPY[40:]} kept-out-of-sight"
