@@ -134,6 +134,17 @@ def test_data_do_not_stay_in_the_settings_of_the_vm(root: pathlib.Path, command:
     )
 
 
+def test_data_do_not_stay_if_the_script_is_ended(root: pathlib.Path) -> None:
+    ends = 'for p in /proc/[0-9]*; do ! grep -qs "[/]identity" $p/cmdline || kill ${p#/proc/}; done'
+    outcome = run(
+        root,
+        guest(metadata=METADATA, userdata=f"#cloud-config\nruncmd: [[sh, -c, 'S3cret=1; {ends}']]"),
+        items="auto,cloud_init",
+    )
+    assert outcome.codes == [0, 90]
+    assert [outcome.read(f"/guestinfo/guestinfo.{key}") for key in ("metadata", "userdata")] == ["---", "---"]
+
+
 @pytest.mark.parametrize("encoding", ["base64", "gzip+base64"])
 def test_encodings_are_cloud_inits(root: pathlib.Path, encoding: str) -> None:
     packed = gzip.compress(USER_DATA.encode()) if encoding.startswith("gzip") else USER_DATA.encode()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import json
 import pathlib
 import re
 import shutil
@@ -314,6 +315,16 @@ def test_mac_of_the_host_is_checked(root: pathlib.Path) -> None:
 
 
 @needs_namespaces
+def test_mac_of_the_parent_is_an_error(root: pathlib.Path) -> None:
+    """With Instant Clone, no config param has the MAC of the child."""
+    guest = distributions.debian_networkd()
+    guest.between = "rm /new-hardware"
+    outcome = run(root, guest)
+    assert (outcome.codes, outcome.items["adapters"]) == ([0, 90], "failed")
+    assert outcome.reasons["adapters"] == f"ens192 has the parent's MAC {PARENT_MACS[0]}"
+
+
+@needs_namespaces
 def test_adapter_that_has_its_mac_is_left_alone(root: pathlib.Path) -> None:
     guest = with_params(distributions.debian_networkd(), ethernet0__address=CHILD_MACS[0].upper())
     guest.renewals = 2
@@ -326,7 +337,9 @@ def test_driver_that_stays_is_an_error(root: pathlib.Path) -> None:
     guest.between = "printf '#!/bin/sh\\n' >/tools/modprobe"
     outcome = run(root, guest)
     assert outcome.codes == [0, 90]
-    assert outcome.reasons["adapters"] == "the driver of ens192 did not release it"
+    assert outcome.reasons["adapters"] == (
+        f"the driver of ens192 did not release it; ens192 has the parent's MAC {PARENT_MACS[0]}"
+    )
 
 
 @needs_namespaces
@@ -391,16 +404,85 @@ def test_address_that_does_not_appear_is_an_error(root: pathlib.Path) -> None:
 def test_network_none_touches_no_network(root: pathlib.Path) -> None:
     """For users whose own script does it."""
     outcome = renewed(root, with_params(distributions.debian_networkd(), ipaddress="192.0.2.11"), network="none")
-    assert outcome.reasons["network"] == "switched off"
+    assert {outcome.reasons[item] for item in ("leases", "adapters", "network")} == {"switched off"}
     assert not outcome.exists("/etc/systemd/network/05-vmfork-ethernet0.network")
     assert "stop" not in outcome.read("/out/parent-record")
+    assert (outcome.addresses(), outcome.mac()) == (["198.51.100.16/24"], PARENT_MACS[0])
+    assert not re.search("modprobe|stop", "\n".join(outcome.record))
 
 
 @needs_namespaces
-def test_managers_start_again_without_the_item_network(root: pathlib.Path) -> None:
-    outcome = renewed(root, distributions.debian_networkd(), items="leases")
-    assert outcome.items == {"leases": "ok"}
-    assert outcome.exists("/services/active/systemd-networkd")
+def test_network_none_needs_a_parent_that_has_its_network(root: pathlib.Path) -> None:
+    outcome = run(root, with_params(distributions.debian_networkd(), vmfork__network="none"), items="hostname,network")
+    assert outcome.codes == [0, 90]
+    assert outcome.reasons["network"] == "the network was taken down in the parent; set it to none there, too"
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("parents", "childs", "renewed_items"),
+    [
+        ("leases", "", "leases network"),
+        ("leases,announce", "", "leases network announce"),
+        ("adapters", "", "adapters network"),
+        ("leases,adapters,machine_id", "", "leases adapters network machine_id"),
+        ("auto", "machine_id", "network machine_id"),
+        ("machine_id", "", "machine_id"),
+    ],
+)
+def test_network_that_was_taken_down_is_brought_up_again(
+    root: pathlib.Path, parents: str, childs: str, renewed_items: str
+) -> None:
+    """Even if the item network is not among the items."""
+    guest = with_params(distributions.plain_ip(), ipaddress="192.0.2.11", vmfork__identity=childs)
+    guest.tools.append("arping")
+    outcome = renewed(root, guest, items=parents)
+    assert list(outcome.items.items()) == [(item, "ok") for item in renewed_items.split()]
+    assert outcome.addresses() == ["192.0.2.11/24" if "network" in outcome.items else "198.51.100.16/24"]
+
+
+STATIC_IFUPDOWN = "auto ens192\niface ens192 inet manual\n    up ip address replace 192.0.2.5/24 dev ens192\n"
+
+
+@needs_namespaces
+@pytest.mark.parametrize("items", ["leases", "adapters", "auto"])
+@pytest.mark.parametrize("cable", [True, False])
+def test_static_address_of_the_parent_is_an_error_for_any_items(root: pathlib.Path, items: str, cable: bool) -> None:
+    guest = distributions.debian_ifupdown()
+    guest.files["/etc/network/interfaces"] = STATIC_IFUPDOWN
+    guest.cables = [cable]
+    outcome = run(root, guest, items=items)
+    assert (outcome.codes, outcome.items["network"]) == ([0, 90], "failed")
+    assert "ens192 has the parent's address 192.0.2.5; " in outcome.reasons["network"]
+
+
+@needs_namespaces
+@pytest.mark.parametrize("shell", SHELLS)
+def test_address_that_another_machine_has_is_an_error(root: pathlib.Path, shell: str) -> None:
+    guest = with_params(distributions.plain_ip(), ipaddress="2001:db8::11")
+    guest.files["/detects-duplicates"] = ""
+    guest.between = (
+        "cp /plug /real-plug; printf '%s\\n' '#!/bin/sh' /real-plug "
+        "'/usr/sbin/ip address add 2001:db8::11/64 dev cable-ens192 nodad' >/plug"
+    )
+    outcome = run(root, guest, shell=shell, items="adapters,network")
+    assert outcome.codes == [0, 90]
+    assert outcome.reasons["network"] == (
+        "ens192 does not have the address 2001:db8::11/64 for itself: another machine has it, too"
+    )
+
+
+@needs_namespaces
+@pytest.mark.parametrize("cable", [True, False])
+def test_address_is_effective_before_it_is_confirmed(root: pathlib.Path, cable: bool) -> None:
+    """The kernel first asks whether another machine has it, unless there is no cable."""
+    guest = with_params(distributions.plain_ip(), ipaddress="2001:db8::11")
+    guest.files["/detects-duplicates"] = ""
+    guest.cables = [cable]
+    outcome = renewed(root, guest, items="adapters,network")
+    found = [entry for link in json.loads(outcome.read("/out/addresses")) for entry in link["addr_info"]]
+    own = [entry.get("tentative", False) for entry in found if entry["local"] == "2001:db8::11"]
+    assert own == [not cable]
 
 
 @needs_namespaces
@@ -777,9 +859,9 @@ def test_network_manager_that_does_not_start_is_an_error(root: pathlib.Path) -> 
     guest = distributions.debian_networkd()
     guest.between = ": >/services/broken/systemd-networkd"
     outcome = run(root, guest, items="leases")
-    assert (outcome.items, outcome.codes) == ({"leases": "ok"}, [0, 90])
-    assert (
-        outcome.stdout == "network: failed: systemd-networkd did not start: Job for systemd-networkd.service failed.\n"
+    assert (outcome.items, outcome.codes) == ({"leases": "ok", "network": "failed"}, [0, 90])
+    assert outcome.stdout.startswith(
+        "network: failed: systemd-networkd did not start: Job for systemd-networkd.service failed.; "
     )
 
 

@@ -94,6 +94,7 @@ renew_cloud_init() {
   # Before the first renewal, everything is the parent's.
   [ -e $STATE/instance-id ] || cat $CLOUD_ID 2>/dev/null >$STATE/instance-id
   parents_id=$(cat $STATE/instance-id)
+  trap 'forget_data; exit 90' HUP INT TERM
   pass_data
   run_stages
   forget_data

@@ -51,9 +51,20 @@ attempt() {
   error=$(printf '%s' "${error:-$1 failed}" | tail -n 1 | printable 120)
   return 1
 }
+# is_left_out ITEM: with the network none, only cloud-init may change the network, and it needs the child's adapters.
+is_left_out() {
+  case "$network $1 $items " in
+    "none network "*" cloud_init "*) absent "switched off" ;;
+    "none leases "*" cloud_init "* | "none adapters "*" cloud_init "*) return 1 ;;
+    "none leases "* | "none adapters "* | "none network "*) [ ! -e $STATE/undo ] && absent "switched off" ||
+      failed "the network was taken down in the parent; set it to none there, too" ;;
+    *) return 1 ;;
+  esac
+}
 renew_item() {
   status=ok why=
-  case " $ITEMS ${ON_REQUEST:-} " in *" $1 "*) "renew_$1" ;; *) failed "unknown to this version of the script" ;; esac
+  is_left_out "$1" ||
+    case " $ITEMS ${ON_REQUEST:-} " in *" $1 "*) "renew_$1" ;; *) failed "unknown to this version of the script" ;; esac
   results="${results:+$results,}$1=$status"
   [ "$status" != failed ] || code=90
   [ "$status" != ok ] || return 0
@@ -66,7 +77,6 @@ digest() {
   id=$(cat /etc/machine-id "$DBUS_ID" 2>/dev/null | head -n 1)
   if [ -n "$id" ]; then printf '%s' "$id" | sha256sum | cut -d ' ' -f 1; else echo -; fi
 }
-
 # public_keys: print the SSH host keys without their comments; vmfork_child accepts no other types.
 public_keys() {
   for key in $(host_keys); do cut -d ' ' -f 1,2 "$key.pub" 2>/dev/null | head -n 1; done |
@@ -92,16 +102,12 @@ files() {
   done
   set -f
 }
-
 # remove_files PATTERN...: remove them; fails if one remains.
 remove_files() {
-  set +f
-  for pattern in "$@"; do IFS=; rm -rf $pattern 2>/dev/null; unset IFS; done
-  set -f
+  files "$@" | while IFS= read -r file; do rm -rf "$file" 2>/dev/null; done
   error="$(files "$@" | head -n 1) cannot be removed"
   [ -z "$(files "$@")" ]
 }
-
 # write_file PATH MODE CONTENT: write a file in place, which keeps its owner, mode and labels, and read it back.
 write_file() {
   [ -e "$1" ] || { mkdir -p "${1%/*}" && (umask 077; : >"$1") && chmod "$2" "$1"; } 2>/dev/null
@@ -211,7 +217,6 @@ host_keys() {
     awk 'tolower($1) == "hostkey" { print $2 }' /dev/null $(files /etc/ssh/sshd_config '/etc/ssh/sshd_config.d/*.conf')
   } | tr -d '"' | sort -u | while read -r key; do [ ! -f "$key" ] || echo "$key"; done
 }
-
 # replace_key PRIVATE_KEY: the new key exists before the old one is touched. OpenSSH no longer has keys of the type DSA.
 replace_key() {
   case $1 in *_dsa_key) remove_files "$1" "$1.pub" || failed "$error"; return ;; esac
@@ -327,7 +332,6 @@ replace_mac() {
     write_file "$file" 0600 "$(sed "s/$1/$2/gI" "$file")" || failed "$error"
   done <$STATE/files
 }
-
 # rebind DEVICE INTERFACE: let the driver read the MAC from the hardware again.
 rebind() {
   driver=$(readlink -f "$1/driver") || { failed "$2 has no driver"; return; }
@@ -357,6 +361,7 @@ renew_adapters() {
     after=$(mac_of "$now")
     replace_mac "$before" "$after"
     [ -z "$wanted" ] || [ "$wanted" = "$after" ] || failed "$interface has the MAC $after instead of $wanted"
+    ! grep -qsx "$after" $STATE/macs || failed "$interface has the parent's MAC $after"
     # The kernel then announces the IPv6 addresses by itself.
     { echo 1 >"/proc/sys/net/ipv6/conf/$now/ndisc_notify"; } 2>/dev/null
     number=$((number + 1))
@@ -423,7 +428,6 @@ with_prefix() {
   case $1 in */*) set -- "${1%%/*}" "${1#*/}" ;; esac
   length=$(prefix_of "$2") && is_prefix "$1/$length" && echo "$1/$length"
 }
-
 # read_wishes NUMBER: set addresses, gateways, dns, search, and routes ("DESTINATION,GATEWAY"); fails if not valid.
 read_wishes() {
   if [ "$1" = 0 ]; then prefix=; else prefix=ethernet$1.; fi
@@ -456,7 +460,6 @@ read_routes() {
   done
   [ -z "$destination" ]
 }
-
 ipv4_of() { printf '%s\n' $1 | grep -v :; }
 ipv6_of() { printf '%s\n' $1 | grep :; }
 # lines PREFIX WORDS, numbered NAME WORDS: print a line for each word.
@@ -484,7 +487,6 @@ settings_networkd() {
   file=$(sed -n 's/^NETWORK_FILE=//p' "/run/systemd/netif/links/$(cat "/sys/class/net/$1/ifindex")" 2>/dev/null)
   [ -z "$file" ] || awk '/^\[/ { kept = /^\[Link\]/ } kept && !/^MACAddress/' "$file"
 }
-
 # The name sorts before those of netplan and cloud-init, and the first matching file counts.
 static_networkd() {
   text=$(
@@ -549,14 +551,12 @@ stanzas() {
       is_inside = $1 == "iface" && $2 == name }
     (is_inside && !/^[[:space:]]*#/) == is_own' "$@" /dev/null
 }
-
 # kept_options INTERFACE: print the options that are not about addresses, such as mtu and post-up.
 kept_options() {
   stanzas 1 "$1" $(files $INTERFACES) | grep -vE "^[[:space:]]*(iface|address|netmask|broadcast|network|gateway|\
 pointopoint|scope|dns-[a-z]*|hostname|lease[a-z]*|vendor|client|autoconf|accept_ra|dhcp|request_prefix|privext|\
 dad-[a-z]*|ll-[a-z]*|preferred-lifetime)[[:space:]]|# $OURS\$" | awk 'NF && !seen[$0]++'
 }
-
 # The commands are those that each ifup understands, for any number of addresses.
 static_ifupdown() {
   metric=$(stanzas 1 "$2" $(files $INTERFACES) | awk '$1 == "metric" { print $2; exit }')
@@ -577,8 +577,7 @@ static_ifupdown() {
   grep -qsE "^[[:space:]]*(auto|allow-).*[[:space:]]$2([[:space:]]|\$)" $(files $INTERFACES) || started="auto $2"
   write_file $file 0644 "$(cat $file; printf '\n%s\n\n%s\n' "$started" "$stanza")"
 }
-has_stanza() { [ -n "$(stanzas 1 "$1" $(files $INTERFACES))" ]; }
-configured() { for interface in $(interfaces); do ! has_stanza "$interface" || echo "$interface"; done; }
+configured() { for name in $(interfaces); do [ -z "$(stanzas 1 "$name" $(files $INTERFACES))" ] || echo "$name"; done; }
 apply_ifupdown() {
   for interface in $(configured); do
     attempt ifdown --force "$interface" || attempt ifdown -f "$interface" || attempt ifdown "$interface"
@@ -591,7 +590,6 @@ kept_variables() {
   grep -vE "^[[:space:]]*(BOOTPROTO|STARTMODE|ONBOOT|DEVICE|IPADDR|NETMASK|PREFIX|GATEWAY|BROADCAST|NETWORK|DNS|DOMAIN|\
 PEERDNS|DHC|IPV6ADDR|IPV6INIT|IPV6_|REMOTE_|LABEL|SCOPE)[A-Z0-9_]*=" "$1" 2>/dev/null
 }
-
 static_wicked() {
   directory=/etc/sysconfig/network
   text=$(
@@ -615,7 +613,6 @@ apply_wicked() {
   done
   ! has netconfig || attempt netconfig update -f || failed "netconfig: $error"
 }
-
 # No manager: the addresses last until the next boot.
 static_ip() {
   ip address flush dev "$2" scope global 2>/dev/null
@@ -649,16 +646,20 @@ find_manager() {
   else echo ip
   fi
 }
-
 # was_addressed INTERFACE: did it have an address in the parent, as far as that is known?
 was_addressed() { [ ! -e $STATE/addresses ] || grep -q "^$1 " $STATE/addresses; }
-# on_interface INTERFACE ADDRESS: print the address with its prefix length as the kernel has it.
-on_interface() { ip -o address show dev "$1" to "${2%/*}" | awk '{ print $4; exit }'; }
+# on_interface INTERFACE ADDRESS: print the address as the kernel has it: its prefix length, scope and flags.
+on_interface() { ip -o address show dev "$1" to "${2%/*}" | sed -n '1s/^.* inet6* //p'; }
 # has_wishes INTERFACE: are the addresses and routes effective? Set lacking to the first that is not.
 has_wishes() {
   for word in $addresses; do
     lacking="the address $word"
-    on_interface "$1" "$word" | grep -q "/${word#*/}\$" || return 1
+    case $(on_interface "$1" "$word") in
+      *dadfailed*) lacking="$lacking for itself: another machine has it, too"; return 1 ;;
+      *"/${word#*/} "*tentative*) ! has_cable "$1" || return 1 ;; # without one, it stays so
+      *"/${word#*/} "*) ;;
+      *) return 1 ;;
+    esac
   done
   for route in $routes; do
     lacking="the route to ${route%,*} via ${route#*,}"
@@ -682,9 +683,9 @@ confirm_adapter() {
     wait_for has_wishes "$2" || failed "$2 does not have $lacking"
     ! has_cable "$2" || confirm_dns
   elif was_addressed "$2"; then
-    if ! has_cable "$2"; then absent "$2 has no cable"; return; fi
     lacking="$2 got no address within $wait s"
-    wait_for has_address "$2" || { [ -e $STATE/addresses ] && failed "$lacking" || absent "$lacking"; }
+    if ! has_cable "$2"; then absent "$2 has no cable"
+    elif ! wait_for has_address "$2"; then [ -e $STATE/addresses ] && failed "$lacking" || absent "$lacking"; fi
   fi
   [ -e $STATE/addresses ] || return 0
   while read -r interface word; do
@@ -705,7 +706,6 @@ confirm_dns() {
   )" || failed "$error"
   wait_for has_dns || failed "resolv.conf does not have the DNS servers"
 }
-
 # each_adapter COMMAND: run it with the number and the interface of each adapter.
 each_adapter() {
   number=0
@@ -719,7 +719,6 @@ configure_adapter() {
 }
 
 renew_network() {
-  [ "$network" != none ] || { absent "switched off"; return; }
   [ -n "$(adapters)" ] || { absent "no network adapter"; return; }
   has ip || { failed "no program ip"; return; }
   manager=$(find_manager) metric='' servers='' domains=''
@@ -761,7 +760,6 @@ is_removable() {
   [ "$literal" = "$1" ] || literal=${literal%/*}
   case $literal in /usr/?*/?* | /var/?*/?*) ;; /usr/* | /var/*) return 1 ;; /?*/?*) ;; *) return 1 ;; esac
 }
-
 renew_agents() {
   known=
   # Per line: a service, and the files in which it keeps who it is; not those of a Puppet server's authority (ssl/ca).
@@ -793,7 +791,6 @@ AGENTS
   done
   [ -n "$known" ] || absent "no known agent"
 }
-
 # The names of this host for iSCSI and NVMe.
 renew_storage_names() {
   if [ -f /etc/iscsi/initiatorname.iscsi ]; then
@@ -831,10 +828,9 @@ saved_network() {
 
 # Between the fork point and the renewal, no child may send anything with the parent's addresses.
 take_network_down() {
-  for upper in $(for interface in $(interfaces); do files "/sys/class/net/$interface/upper_*"; done); do
-    interface=${upper%/*}
-    failed "${interface##*/} is part of ${upper##*/upper_}, whose addresses are not renewed; set the network to none"
-  done
+  for interface in $(interfaces); do for upper in $(files "/sys/class/net/$interface/upper_*"); do
+    failed "$interface is part of ${upper##*/upper_}, whose addresses are not renewed; set the network to none"
+  done; done
   [ "$status" = ok ] || return
   mv $STATE/saved $STATE/undo
   stop_managers
@@ -851,6 +847,7 @@ prepare() {
   saved_network >$STATE/saved
   settings=settings_$(cat $STATE/network)
   for interface in $(interfaces); do ! has "$settings" || "$settings" "$interface" >"$STATE/settings-$interface"; done
+  for interface in $(interfaces); do mac_of "$interface"; done >$STATE/macs
   sed -n 's/^address replace \([^ ]*\) .*dev \(.*\)/\2 \1/p' $STATE/saved >$STATE/addresses
   publish parent -
   case "$network $items " in "none "*) ;; *" leases "* | *" adapters "* | *" network "*) take_network_down ;; esac
@@ -871,9 +868,13 @@ renew() {
   nonce=$(param vmfork.nonce)
   case $nonce in '' | *[!A-Za-z0-9._-]*) nonce=- ;; esac
   [ -d $STATE ] || mkdir -m 700 $STATE
+  # What takes the network down also brings it up, and compares its addresses with the parent's.
+  case "$(files $STATE/undo) $items " in *" network "*) ;; /* | *" leases "* | *" adapters "*)
+    items=$(echo "$items" | sed -E 's/(.*(leases|adapters))?/& network /') ;;
+  esac
   for item in $items; do renew_item "$item"; done
   status=ok why=
-  start_managers # if the item network is not wanted
+  start_managers # if the item network has returned early
   [ $status = ok ] || { echo "network: failed: $why"; code=90; }
   publish "$nonce" "${results:--}"
 }

@@ -69,7 +69,9 @@ PATH=/usr/sbin:/usr/bin
 while read -r name device mac cable; do
   [ ! -e "/realsys/class/net/$name" ] || continue
   ip link add "$name" address "$mac" type veth peer name "cable-$name"
-  echo 0 >"/proc/sys/net/ipv6/conf/$name/accept_dad"
+  # The detection of duplicate addresses takes a second, so it is off unless a test is about it.
+  [ -e /detects-duplicates ] || echo 0 >"/proc/sys/net/ipv6/conf/$name/accept_dad"
+  echo 0 >"/proc/sys/net/ipv6/conf/$name/router_solicitation_delay"
   [ "$cable" = down ] || ip link set "cable-$name" up
   mkdir -p "/sys/class/net/$name" "/sys/bus/pci/devices/$device" /sys/bus/pci/drivers/vmxnet3
   for file in address carrier ifindex type; do ln -s "/realsys/class/net/$name/$file" "/sys/class/net/$name/$file"; done
