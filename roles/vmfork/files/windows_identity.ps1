@@ -4,67 +4,54 @@
 # EXPERIMENTAL: this script has never been run in Windows.
 #
 # Gives a child an identity of its own. Needs Windows PowerShell 5.1, an administrator, and VMware Tools.
-#
 #   windows_identity.ps1 prepare [ITEMS [NETWORK]]   in the parent, just before the fork point
 #   windows_identity.ps1 renew [ITEMS [NETWORK]]     in a child, right after it
 #   windows_identity.ps1 undo                        in the parent, if it does not reach the fork point after prepare
-#
 # ITEMS is "auto" (everything the guest has) or names from the list below, separated by commas. NETWORK is auto or none.
-# In a child, the config params vmfork.identity and vmfork.network take precedence. Other config params are read where
-# they are needed; guide_identity.rst lists them. The SID, the membership of a domain, and the certificates of WinRM and
-# Remote Desktop are not renewed.
-#
-# An item is "ok" only if its effect was read back, "absent" if the guest does not have it or nothing was requested,
-# and "failed" otherwise. The result is published as guestinfo.vmfork.identity. Exit codes: 0, 90 if an item failed or
-# the result could not be published, 2 for wrong arguments.
-#
+# In a child, the config params vmfork.identity and vmfork.network take precedence; guide_identity.rst lists the others,
+# and what is not renewed. An item is "ok" only if its effect was read back, "absent" if the guest does not have it or
+# nothing was requested, and "failed" otherwise. The result is published as guestinfo.vmfork.identity. Exit codes: 0, 90
+# if an item failed or the result could not be published, 2 for wrong arguments.
 # Environment: VMFORK_TOOLS (program that reads and writes guestinfo), VMFORK_WAIT (seconds to wait for the network).
 param([string]$Step, [string]$Items = 'auto', [string]$Network = 'auto')
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
-
 $AllItems = 'clock', 'random', 'machine_id', 'leases', 'adapters', 'hostname', 'network', 'ssh_host_keys', 'boot_id',
   'agents', 'services', 'announce'
-# Kept in memory from prepare to renew: the adapters of the parent, with their addresses.
+# What prepare changes outlasts a restart, so its state and the task that undoes it at the next start do so, too.
 $StateKey = 'SOFTWARE\vmfork.vsphere'
+$UndoScript = "$env:SystemRoot\vmfork_identity.ps1"
+$Schtasks = "$env:SystemRoot\System32\schtasks.exe"
 
 # --- VMware Tools and other programs ---------------------------------------------------------------------------------
 # Quote an argument as programs parse their command line; PowerShell 5.1 itself would lose quotes in it.
 function Format-Argument([string]$text) {
   '"' + (($text -replace '(\\*)"', '$1$1\"') -replace '(\\+)$', '$1$1') + '"'
 }
-
 # The result has the exit code, the output, and the error output.
 function Invoke-Program([string]$path, [string]$arguments) {
   $start = New-Object Diagnostics.ProcessStartInfo $path, $arguments
   $start.UseShellExecute = $false
-  $start.CreateNoWindow = $true
-  $start.RedirectStandardOutput = $true
-  $start.RedirectStandardError = $true
+  $start.CreateNoWindow = $start.RedirectStandardOutput = $start.RedirectStandardError = $true
   $process = [Diagnostics.Process]::Start($start)
   $said = $process.StandardError.ReadToEndAsync()
   $text = $process.StandardOutput.ReadToEnd()
   $process.WaitForExit()
   @{ code = $process.ExitCode; text = $text; said = $said.Result }
 }
-
 function Send-Rpc([string]$command) {
   $tools = if ($env:VMFORK_TOOLS) { $env:VMFORK_TOOLS } else { "$env:ProgramFiles\VMware\VMware Tools\vmtoolsd.exe" }
   $arguments = Format-Argument $command
   if ((Split-Path -Leaf $tools) -notlike '*rpctool*') { $arguments = '--cmd ' + $arguments }
   Invoke-Program $tools $arguments
 }
-
 # Return a config param of this child, as one line.
 function Get-Param([string]$name) {
   $answer = Send-Rpc ('info-get guestinfo.fork.' + $name)
   if ($answer.code -ne 0) { return '' }
   ($answer.text -replace '[^\x20-\x7e]+', ' ' -replace ' +', ' ').Trim()
 }
-
-function Get-ParamList([string]$name, [string]$separators = '[, ]+') {
-  (Get-Param $name) -split $separators | Where-Object { $_.Trim() }
-}
+function Get-ParamList($name, $between = '[, ]+') { (Get-Param $name) -split $between | Where-Object { $_.Trim() } }
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 function Set-Status([string]$new, [string]$reason) {
@@ -73,7 +60,6 @@ function Set-Status([string]$new, [string]$reason) {
 }
 function Set-Failed([string]$reason) { Set-Status 'failed' $reason }
 function Set-Absent([string]$reason) { Set-Status 'absent' $reason }
-
 # Run a step; what it throws is the reason of a failure. Report what is not ok.
 function Invoke-Step([string]$name, [scriptblock]$action) {
   $script:status, $script:why = 'ok', ''
@@ -84,7 +70,6 @@ function Invoke-Step([string]$name, [scriptblock]$action) {
   $script:reasons += '{0}: {1}' -f $name, $line.Substring(0, [Math]::Min(300, $line.Length))
   Write-Host ('{0}: {1}: {2}' -f $name, $status, $line)
 }
-
 # Renew an item, and return its entry of the report.
 function Update-Item([string]$name) {
   Invoke-Step $name {
@@ -93,15 +78,13 @@ function Update-Item([string]$name) {
   }
   '{0}={1}' -f $name, $status
 }
-
 function ConvertTo-Base64([string[]]$lines) {
   if ($lines) { [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($lines -join "`n")) } else { '-' }
 }
-
 function Publish-Report([string]$nonce, [string]$results) {
   $sha256 = New-Object Security.Cryptography.SHA256CryptoServiceProvider
   $digest = $sha256.ComputeHash([Text.Encoding]::ASCII.GetBytes((Get-MachineGuid)))
-  $id = if (Get-MachineGuid) { -join ($digest | ForEach-Object { $_.ToString('x2') }) } else { '-' }
+  $id = if ($shows_id -and (Get-MachineGuid)) { -join ($digest | ForEach-Object { $_.ToString('x2') }) } else { '-' }
   $words = $nonce, '1', "items:$results", "machine_id:$id"
   $words += "keys:$(ConvertTo-Base64 @(Get-PublicKeys))", "why:$(ConvertTo-Base64 $reasons)"
   $answer = Send-Rpc ('info-set guestinfo.vmfork.identity ' + ($words -join ' '))
@@ -109,18 +92,11 @@ function Publish-Report([string]$nonce, [string]$results) {
 }
 
 # --- Registry, files and services ------------------------------------------------------------------------------------
-# Return a value of the registry, or nothing.
-function Get-Value([string]$key, [string]$name) {
-  $found = Get-ItemProperty -LiteralPath $key -Name $name -ErrorAction SilentlyContinue
-  if ($found) { $found.$name }
-}
-
-# Set a value, and read it back.
+function Get-Value($key, $name) { (Get-ItemProperty -LiteralPath $key -Name $name -ErrorAction SilentlyContinue).$name }
 function Set-Value([string]$key, [string]$name, [string]$value) {
   Set-ItemProperty -LiteralPath $key -Name $name -Value $value
   if ([string](Get-Value $key $name) -cne $value) { Set-Failed "$key\$name does not have what was written to it" }
 }
-
 # Remove values. Return the names of those that existed.
 function Remove-Values([string]$key, [string[]]$names) {
   foreach ($name in $names) {
@@ -130,16 +106,17 @@ function Remove-Values([string]$key, [string[]]$names) {
     $name
   }
 }
-
 # Remove the files of patterns. Return those that existed.
 function Remove-Files([string[]]$patterns) {
-  foreach ($found in @(Get-Item -Path $patterns -Force -ErrorAction SilentlyContinue)) {
+  $problems = @()
+  $all = @(Get-Item -Path $patterns -Force -ErrorAction SilentlyContinue -ErrorVariable problems)
+  foreach ($problem in $problems) { if ($problem.CategoryInfo.Category -ne 'ObjectNotFound') { Set-Failed "$problem" } }
+  foreach ($found in $all) {
     Remove-Item -LiteralPath $found.FullName -Recurse -Force
     if (Test-Path -LiteralPath $found.FullName) { Set-Failed "$($found.FullName) cannot be removed" }
     $found.FullName
   }
 }
-
 # Restart services, unless they are stopped or missing. Return their names.
 function Restart-Running([string[]]$names) {
   foreach ($name in $names) {
@@ -151,20 +128,32 @@ function Restart-Running([string[]]$names) {
   }
 }
 
-# A volatile key exists until the next boot, and only administrators can write it.
-function Save-State($state) {
-  $machine = [Microsoft.Win32.RegistryKey]::OpenBaseKey('LocalMachine', 'Registry64')
-  $machine.DeleteSubKeyTree($StateKey, $false)
-  $key = $machine.CreateSubKey($StateKey, $true, [Microsoft.Win32.RegistryOptions]::Volatile)
-  $key.SetValue('parent', (ConvertTo-Json $state -Compress -Depth 5))
+# --- State of the parent ---------------------------------------------------------------------------------------------
+# All of this must be on the disk before anything is changed. Only administrators can write there.
+function Save-State($adapters) {
+  Copy-Item -LiteralPath $PSCommandPath -Destination $UndoScript -Force
+  $run = Format-Argument "powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -File $UndoScript undo"
+  $task = Invoke-Program $Schtasks ('/create /f /tn vmfork.vsphere /ru SYSTEM /sc onstart /tr ' + $run)
+  if ($task.code -ne 0) { throw "the task that undoes prepare at the next start was not created: $($task.said)" }
+  $key = [Microsoft.Win32.Registry]::LocalMachine.CreateSubKey($StateKey)
+  $key.SetValue('nonce', (Get-Param 'vmfork.nonce'))
+  $key.SetValue('tools', [string]$env:VMFORK_TOOLS)
+  $key.SetValue('parent', (ConvertTo-Json @{ adapters = $adapters } -Compress -Depth 5))
+  $key.Flush()
+  Write-VolumeCache -DriveLetter $env:SystemDrive[0]
 }
-
 # Return the adapters of the parent that prepare has saved, in the order of vSphere.
 function Get-Saved {
   $text = Get-Value "HKLM:\$StateKey" 'parent'
   if ($text) { (ConvertFrom-Json $text).adapters }
 }
-function Remove-State { Remove-Item -LiteralPath "HKLM:\$StateKey" -Recurse -ErrorAction SilentlyContinue }
+# The task is the last, since it may be what runs this.
+function Remove-State {
+  Get-Item -LiteralPath "HKLM:\$StateKey", $UndoScript -Force -ErrorAction Ignore | Remove-Item -Recurse -Force
+  if ((Invoke-Program $Schtasks '/query /tn vmfork.vsphere').code -ne 0) { return }
+  $removed = Invoke-Program $Schtasks '/delete /f /tn vmfork.vsphere'
+  if ($removed.code -ne 0) { Set-Failed "the task vmfork.vsphere cannot be removed: $($removed.said)" }
+}
 
 # --- Clock, and what cannot be renewed -------------------------------------------------------------------------------
 function Get-UnixTime { [DateTimeOffset]::UtcNow.ToUnixTimeSeconds() }
@@ -176,7 +165,6 @@ function Update-clock {
   Set-Date -Date ([DateTimeOffset]::FromUnixTimeSeconds([long]$wanted).LocalDateTime)
   if ((Get-UnixTime) -lt [long]$wanted - 5) { Set-Failed 'the clock is behind the time of the fork' }
 }
-
 function Update-random { Set-Absent 'Windows has no interface to add entropy to its random number generator' }
 function Update-boot_id { Set-Absent 'Windows has no boot ID' }
 function Update-announce { Set-Absent 'Windows announces its addresses itself, which cannot be confirmed' }
@@ -184,22 +172,21 @@ function Update-announce { Set-Absent 'Windows announces its addresses itself, w
 # --- Names and keys of the system ------------------------------------------------------------------------------------
 $Cryptography = 'HKLM:\SOFTWARE\Microsoft\Cryptography', 'HKLM:\SOFTWARE\WOW6432Node\Microsoft\Cryptography'
 function Get-MachineGuid { [string](Get-Value $Cryptography[0] 'MachineGuid') }
+# Files of the machine's private keys are named after it: IIS, Remote Desktop and WinRM would lose their certificates.
 function Update-machine_id {
+  $script:shows_id = $requested -match 'machine_id'
+  if (-not $shows_id) { return Set-Absent 'only if it is named, since a new MachineGuid makes private keys unusable' }
   if (-not (Get-MachineGuid)) { return Set-Absent 'no MachineGuid' }
   $new = [Guid]::NewGuid().ToString()
   foreach ($key in $Cryptography | Where-Object { Get-Value $_ 'MachineGuid' }) { Set-Value $key 'MachineGuid' $new }
 }
-
 function Test-Name([string]$name) {
   $name.Length -le 253 -and $name -match '^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{1,63})*$'
 }
-
 function Get-Domain { (Get-CimInstance -ClassName Win32_ComputerSystem | Where-Object { $_.PartOfDomain }).Domain }
-
 # Windows copies the first name of each pair to the second one when it starts. Programs get the second one.
 function Update-hostname {
-  $name = Get-Param 'hostname'
-  $fqdn = Get-Param 'fqdn'
+  $name, $fqdn = (Get-Param 'hostname'), (Get-Param 'fqdn')
   if (-not $fqdn -and $name.Contains('.')) { $fqdn = $name }
   if (-not $name) { $name = $fqdn }
   if (-not $name) { return Set-Absent 'no hostname in the config params' }
@@ -223,38 +210,38 @@ function Get-HostKeys {
   Get-ChildItem -Path "$SshDirectory\ssh_host_*_key" -File -Force -ErrorAction SilentlyContinue | Sort-Object Name |
     ForEach-Object { $_.FullName }
 }
-
 # Return the type and the key without the comment; nothing if there is no such file.
 function Get-PublicKey([string]$path) {
   $line = Get-Content -LiteralPath "$path.pub" -TotalCount 1 -ErrorAction SilentlyContinue
   if ($line) { (-split $line)[0, 1] -join ' ' }
 }
-
 # vmfork_child accepts no other types.
 function Get-PublicKeys {
   $keys = @(Get-HostKeys | ForEach-Object { Get-PublicKey $_ } | Select-Object -Unique -First 16)
   $keys -match '^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)) '
 }
-
 # The new key exists before the old one is touched. Writing in place keeps the rights, which sshd checks.
 function Update-HostKey([string]$generator, [string]$path, [string]$scratch) {
   $type = $path -replace '^.*\\ssh_host_(.*)_key$', '$1'
+  if ($type -eq 'dsa') { return Remove-Files $path, "$path.pub", "$path-cert.pub" } # OpenSSH no longer has this type
   $before = Get-PublicKey $path
   $new = Join-Path $scratch $type
   $made = Invoke-Program $generator ("-q -t $type -N `"`" -C `"`" -f " + (Format-Argument $new))
-  if ($made.code -ne 0) { throw "$path remains the parent's: $($made.said)" }
+  if ($made.code -ne 0) { throw "the parent's key remains: $($made.said)" }
   [IO.File]::WriteAllBytes($path, [IO.File]::ReadAllBytes($new))
   [IO.File]::WriteAllBytes("$path.pub", [IO.File]::ReadAllBytes("$new.pub"))
   Remove-Files "$path-cert.pub" # certifies the parent's key
   $public = (Invoke-Program $generator ('-y -f ' + (Format-Argument $path))).text
   $after = (-split $public)[0, 1] -join ' '
-  if (-not $public -or $after -ceq $before -or $after -cne (Get-PublicKey $path)) { throw "$path is not a new key" }
+  if (-not $public -or $after -ceq $before -or $after -cne (Get-PublicKey $path)) { throw 'it is not a new key' }
 }
-
 function Update-ssh_host_keys {
-  $other = Select-String -Path "$SshDirectory\sshd_config" -Pattern '^\s*HostKey\s' -ErrorAction SilentlyContinue |
-    Where-Object { $_.Line -notmatch '[/\\]ssh_host_[a-z0-9]+_key"?\s*$' }
-  if ($other) { Set-Failed 'the host keys of sshd_config with another name are not renewed' }
+  $lines = Select-String -Path "$SshDirectory\sshd_config" -Pattern '^\s*HostKey[\s=]' -ErrorAction SilentlyContinue
+  foreach ($line in @($lines | ForEach-Object { $_.Line -replace '^\s*HostKey[\s=]+"?|"?\s*$', '' })) {
+    $file = $line.Replace('__PROGRAMDATA__', $env:ProgramData).Replace('/', '\')
+    if ($file -match '\\ssh_host_[a-z0-9]+_key$' -and (Split-Path -Parent $file) -eq $SshDirectory) { continue }
+    Set-Failed "the host key $file of sshd_config is not renewed; use $SshDirectory\ssh_host_<type>_key"
+  }
   $keys = @(Get-HostKeys)
   if (-not $keys) { return Set-Absent 'no SSH host keys' }
   $generator = "$env:SystemRoot\System32\OpenSSH", "$env:ProgramFiles\OpenSSH" |
@@ -263,8 +250,8 @@ function Update-ssh_host_keys {
   # Below the directory of the keys, since only administrators can write there.
   $scratch = Join-Path $SshDirectory ('vmfork.' + [Guid]::NewGuid().ToString('N'))
   [void](New-Item -ItemType Directory -Path $scratch)
-  try { foreach ($key in $keys) { Update-HostKey $generator $key $scratch } }
-  finally { Remove-Item -LiteralPath $scratch -Recurse -Force }
+  foreach ($key in $keys) { try { Update-HostKey $generator $key $scratch } catch { Set-Failed "${key}: $_" } }
+  Remove-Item -LiteralPath $scratch -Recurse -Force
   Restart-Running 'sshd'
 }
 
@@ -282,11 +269,8 @@ function Get-Adapters {
   }
   $found | Sort-Object { [string]$places[$_.Name] + $_.Name }
 }
-
-# Return an adapter as it is now.
 function Get-Current($now) { Get-NetAdapter -Physical | Where-Object { $_.InterfaceGuid -eq $now.InterfaceGuid } }
 function Get-Mac($adapter) { ([string](Get-Current $adapter).MacAddress).Replace('-', ':').ToLowerInvariant() }
-
 function Wait-Until([scriptblock]$condition, [int]$seconds = $wait) {
   $watch = [Diagnostics.Stopwatch]::StartNew()
   while (-not (& $condition)) {
@@ -295,17 +279,17 @@ function Wait-Until([scriptblock]$condition, [int]$seconds = $wait) {
   }
   $true
 }
-
 function Switch-Adapters([bool]$on) {
   foreach ($adapter in @(Get-Adapters)) {
     if (($adapter.Status -ne 'Disabled') -eq $on) { continue }
-    if ($on) { Enable-NetAdapter -Name $adapter.Name -Confirm:$false }
-    else { Disable-NetAdapter -Name $adapter.Name -Confirm:$false }
-    if (Wait-Until { ((Get-Current $adapter).Status -ne 'Disabled') -eq $on }) { continue }
-    Set-Failed "$($adapter.Name) could not be $(if ($on) { 'enabled' } else { 'disabled' })"
+    try {
+      if ($on) { Enable-NetAdapter -Name $adapter.Name -Confirm:$false }
+      else { Disable-NetAdapter -Name $adapter.Name -Confirm:$false }
+      if (Wait-Until { ((Get-Current $adapter).Status -ne 'Disabled') -eq $on }) { continue }
+      throw 'its status did not change'
+    } catch { Set-Failed "$($adapter.Name) could not be $(if ($on) { 'enabled' } else { 'disabled' }): $_" }
   }
 }
-
 # The driver reads the MAC address from the hardware when an adapter is enabled. Disable-NetAdapter does not wait.
 function Update-adapters {
   $saved = @(Get-Saved)
@@ -316,11 +300,13 @@ function Update-adapters {
   foreach ($adapter in $running) { Restart-NetAdapter -Name $adapter.Name -Confirm:$false }
   Switch-Adapters $true
   for ($number = 0; $number -lt $adapters.Count; $number++) {
+    $name = $adapters[$number].Name
     [void](Wait-Until { Get-Mac $adapters[$number] })
     $mac = Get-Mac $adapters[$number]
     $wanted = (Get-Param "ethernet$number.address").ToLowerInvariant()
-    $is_own = if ($wanted) { $mac -eq $wanted } else { $mac -and -not ($saved -and $mac -eq $saved[$number].mac) }
-    if (-not $is_own) { Set-Failed "the MAC address $mac of $($adapters[$number].Name) is not its own" }
+    if (-not $wanted -and -not $saved) { Set-Absent "the parent's MAC address of $name is not known"; continue }
+    $is_own = if ($wanted) { $mac -eq $wanted } else { $mac -and $mac -ne $saved[$number].mac }
+    if (-not $is_own) { Set-Failed "the MAC address $mac of $name is not its own" }
   }
 }
 
@@ -346,7 +332,6 @@ function ConvertTo-Address([string]$text) {
   if ($text -notmatch "^($byte\.$byte\.$byte\.$byte|[0-9A-Fa-f.:]*:[0-9A-Fa-f.:]*)`$") { return }
   if ([Net.IPAddress]::TryParse($text, [ref]$address)) { $address.ToString() }
 }
-
 # Return the prefix length of a netmask or a prefix length; nothing if it is not valid.
 function ConvertTo-Length([string]$mask, [int]$most) {
   if ($mask -match '^\d{1,3}$') { return $(if ([int]$mask -le $most) { [int]$mask }) }
@@ -355,7 +340,6 @@ function ConvertTo-Length([string]$mask, [int]$most) {
   $bits = -join ($address.Split('.') | ForEach-Object { [Convert]::ToString([int]$_, 2).PadLeft(8, '0') })
   if ($bits -match '^1*0*$') { $bits.Replace('0', '').Length }
 }
-
 # Return the family, address and prefix length of ADDRESS[/LENGTH]; nothing if it is not valid.
 function ConvertTo-Network([string]$text, [string]$default) {
   $parts = $text.Split('/')
@@ -367,7 +351,6 @@ function ConvertTo-Network([string]$text, [string]$default) {
   if ($null -eq $length) { return }
   @{ family = $(if ($is_ipv6) { 'IPv6' } else { 'IPv4' }); address = $address; length = $length }
 }
-
 # Return the valid addresses of a config param.
 function Get-AddressList([string]$name) {
   foreach ($word in Get-ParamList $name) {
@@ -375,7 +358,6 @@ function Get-AddressList([string]$name) {
     if ($address) { $address } else { throw "the config param $name is not valid" }
   }
 }
-
 # Return the routes of "DESTINATION via GATEWAY, ...".
 function Get-Routes([string]$name) {
   foreach ($text in Get-ParamList $name ',') {
@@ -386,7 +368,6 @@ function Get-Routes([string]$name) {
     @{ to = '{0}/{1}' -f $to.address, $to.length; gateway = $gateway }
   }
 }
-
 # Return what is requested for an adapter.
 function Get-Wishes([int]$number) {
   $prefix = if ($number) { "ethernet$number." } else { '' }
@@ -416,27 +397,48 @@ function Get-Addresses($adapter, [string]$store = 'ActiveStore') {
     Where-Object { $_.IPAddress -notlike 'fe80:*' -and $_.IPAddress -notlike '169.254.*' }
 }
 function Get-StaticAddresses($adapter) { Get-Addresses $adapter | Where-Object { $_.PrefixOrigin -eq 'Manual' } }
+# The protocol of the routes that DHCP set up is NetMgmt, too.
 function Get-StaticRoutes($adapter) {
-  Get-NetRoute -Protocol NetMgmt -InterfaceIndex $adapter.ifIndex -ErrorAction SilentlyContinue
+  $on = @{ InterfaceIndex = $adapter.ifIndex; ErrorAction = 'SilentlyContinue' }
+  Get-NetIPInterface @on | Where-Object { $_.Dhcp -eq 'Disabled' } |
+    ForEach-Object { Get-NetRoute @on -Protocol NetMgmt -AddressFamily ([string]$_.AddressFamily) }
 }
-
 function Clear-Network($adapter) {
   foreach ($route in @(Get-StaticRoutes $adapter)) { Remove-NetRoute -InputObject $route -Confirm:$false }
   foreach ($address in @(Get-StaticAddresses $adapter)) { Remove-NetIPAddress -InputObject $address -Confirm:$false }
 }
-
+# Add addresses and routes one by one until they are stored. An adapter that was just enabled refuses them for a while.
 function Add-Network($adapter, $addresses, $routes) {
   $on = @{ InterfaceIndex = $adapter.ifIndex }
-  foreach ($family in $addresses | ForEach-Object { $_.family } | Select-Object -Unique) {
-    Set-NetIPInterface @on -AddressFamily $family -Dhcp Disabled
+  $all = @($addresses | ForEach-Object { @{ addresses = @($_) } }) + @($routes | ForEach-Object { @{ routes = @($_) } })
+  foreach ($one in $all) {
+    $script:said = ''
+    $is_stored = Wait-Until {
+      if (-not (Get-Lacking $adapter $one $false)) { return $true }
+      try {
+        foreach ($ip in $one.addresses) {
+          Set-NetIPInterface @on -AddressFamily $ip.family -Dhcp Disabled
+          [void](New-NetIPAddress @on -IPAddress $ip.address -PrefixLength $ip.length -AddressFamily $ip.family)
+        }
+        foreach ($to in $one.routes) { [void](New-NetRoute @on -DestinationPrefix $to.to -NextHop $to.gateway) }
+      } catch { $script:said = [string]$_ }
+      $false
+    }
+    if (-not $is_stored) { Set-Failed "$($adapter.Name) does not store $(Get-Lacking $adapter $one $false): $said" }
   }
-  foreach ($address in $addresses) {
-    New-NetIPAddress @on -IPAddress $address.address -PrefixLength $address.length -AddressFamily $address.family
-  }
-  foreach ($route in $routes) { New-NetRoute @on -DestinationPrefix $route.to -NextHop $route.gateway }
 }
-
+# Give the parent's adapter what it had. It may have no cable.
+function Restore-Network($saved) {
+  $adapter = Get-NetAdapter -Physical | Where-Object { $_.InterfaceGuid -eq $saved.guid }
+  if (-not $adapter) { throw "it is missing; if it was removed from the VM, delete HKLM\$StateKey" }
+  Add-Network $adapter $saved.static $saved.routes
+  $wishes = @{ addresses = $saved.static; routes = $saved.routes }
+  $has_cable = Wait-Until { (Get-Current $adapter).Status -eq 'Up' } 5
+  if (Wait-Until { -not (Get-Lacking $adapter $wishes $has_cable) }) { return }
+  Set-Failed "$($adapter.Name) does not have $(Get-Lacking $adapter $wishes $has_cable)"
+}
 function Set-Network($adapter, $wishes) {
+  [void](Wait-Until { Get-NetIPInterface -InterfaceIndex $adapter.ifIndex -ErrorAction SilentlyContinue })
   Clear-Network $adapter
   Set-NetIPInterface -InterfaceIndex $adapter.ifIndex -AddressFamily IPv4 -Dhcp Disabled
   Add-Network $adapter $wishes.addresses $wishes.routes
@@ -444,7 +446,6 @@ function Set-Network($adapter, $wishes) {
   $script:domains = @($domains + $wishes.search | Select-Object -Unique)
   if ($domains) { Set-DnsClientGlobalSetting -SuffixSearchList $domains }
 }
-
 # Return the first thing that is not as requested; nothing if all is. Without a cable, what is stored counts.
 function Get-Lacking($adapter, $wishes, [bool]$has_cable) {
   $store = if ($has_cable) { 'ActiveStore' } else { 'PersistentStore' }
@@ -464,13 +465,11 @@ function Get-Lacking($adapter, $wishes, [bool]$has_cable) {
   $found = @((Get-DnsClientGlobalSetting).SuffixSearchList)
   foreach ($domain in $wishes.search) { if ($found -notcontains $domain) { return "the search domain $domain" } }
 }
-
 # Return whether an adapter has an address of each family that the parent had: IPv6 is often there before IPv4.
 function Test-Families($adapter, [string[]]$parents) {
   $found = @(Get-Addresses $adapter | ForEach-Object { $_.IPAddress })
   -not ('*.*', '*:*' | Where-Object { ($parents -like $_) -and -not ($found -like $_) })
 }
-
 function Confirm-Network($adapter, $wishes, $saved) {
   $parents = @($saved.addresses | ForEach-Object { $_.address })
   $has_cable = Wait-Until { (Get-Current $adapter).Status -eq 'Up' } 5
@@ -491,19 +490,18 @@ function Confirm-Network($adapter, $wishes, $saved) {
     Set-Failed "$($adapter.Name) has the parent's address $address; set ipaddress"
   }
 }
-
 function Update-network {
   if ($Network -eq 'none') { return Set-Absent 'switched off' }
   if ($Network -ne 'auto') { throw "the network $Network is not for Windows" }
-  $adapters = @(Get-Adapters)
+  $adapters, $saved = @(Get-Adapters), @(Get-Saved)
   if (-not $adapters) { return Set-Absent 'no network adapter' }
-  $saved = @(Get-Saved)
   $all = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
   $numbers = $all | Where-Object { $_ -lt $adapters.Count }
   $wishes = @($numbers | ForEach-Object { Get-Wishes $_ })
   $extra = $all | Where-Object { $_ -ge $adapters.Count -and (Get-Param "ethernet$_.ipaddress") }
   if ($extra) { throw "there is no adapter $extra" }
   Switch-Adapters $true
+  $adapters = @(Get-Adapters)
   foreach ($number in $numbers) { if ($wishes[$number].addresses) { Set-Network $adapters[$number] $wishes[$number] } }
   foreach ($number in $numbers) { Confirm-Network $adapters[$number] $wishes[$number] $saved[$number] }
 }
@@ -511,16 +509,22 @@ function Update-network {
 # --- Agents and services ---------------------------------------------------------------------------------------------
 $WindowsUpdate = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate'
 $UpdateIds = 'SusClientId', 'SusClientIdValidation', 'PingID', 'AccountDomainSid'
-
+# Two components below a drive, in some directories three, before a wildcard, and none that leads elsewhere.
+function Test-Removable([string]$path) {
+  $form = '^[A-Za-z]:(\\[^\\/:*\[~]*[^\\/:*\[~. ]){2}(\\[^\\/:]*[^\\/:. ])*$'
+  $system = '^..\\(Boot|EFI|Recovery|Windows|\$[^\\]*)\\'
+  $shared = '^..\\(ProgramData|Program.Files[^\\]*|Users)\\[^\\]+(\\[^\\]*[*\[].*)?$'
+  $path -match $form -and $path -notmatch $system -and $path -notmatch $shared
+}
 function Update-agents {
   $known = @(Remove-Values $WindowsUpdate $UpdateIds)
   if ($known) { [void](Restart-Running 'wuauserv') }
   foreach ($word in Get-ParamList 'vmfork.agents_remove' ' ') {
     $known += $word
-    # Two components without * below a drive, not in \Windows, and none that leads elsewhere. The module refuses more.
-    $removable = '^[A-Za-z]:(?!\\Windows\\)(\\(?!\.{1,2}(\\|$))[^\\/:*\[]+){2}(\\(?!\.{1,2}(\\|$))[^\\/:]+)*$'
-    if ($word -match $removable) { [void](Remove-Files $word) }
-    else { Set-Failed "vmfork.agents_remove: will not remove $word" }
+    $found = @(Get-Item -Path $word -Force -ErrorAction SilentlyContinue | ForEach-Object { $_.FullName })
+    $refused = @(@($word) + $found | Where-Object { -not (Test-Removable $_) })
+    if ($refused) { Set-Failed "vmfork.agents_remove: will not remove $($refused[0])" }
+    else { [void](Remove-Files $word) }
   }
   foreach ($word in Get-ParamList 'vmfork.agents_restart' ' ') {
     $known += $word
@@ -529,17 +533,13 @@ function Update-agents {
   }
   if (-not $known) { Set-Absent 'no known agent' }
 }
-
 # These keep the old host name or time in memory.
-function Update-services {
-  if (-not (Restart-Running 'LanmanServer', 'W32Time')) { Set-Absent 'none of the known services is running' }
-}
+function Update-services { if (-not (Restart-Running 'LanmanServer', 'W32Time')) { Set-Absent 'no such service runs' } }
 
 # --- Parent and child ------------------------------------------------------------------------------------------------
 function Get-Wanted([string]$given) {
   $given.Split(',') -ne '' | ForEach-Object { if ($_ -eq 'auto') { $AllItems } else { $_ -replace '[^a-z_0-9]', '' } }
 }
-
 function Get-Description($adapter) {
   @{ guid = $adapter.InterfaceGuid; mac = (Get-Mac $adapter)
     addresses = @(Get-Addresses $adapter | ForEach-Object { @{ address = $_.IPAddress } })
@@ -547,12 +547,12 @@ function Get-Description($adapter) {
         @{ address = $_.IPAddress; length = $_.PrefixLength; family = [string]$_.AddressFamily } })
     routes = @(Get-StaticRoutes $adapter | ForEach-Object { @{ to = $_.DestinationPrefix; gateway = $_.NextHop } }) }
 }
-
 # Between the fork point and the renewal, no child may send anything with the parent's addresses. An adapter can be
 # configured only while it is enabled, so static addresses are removed here.
 function Invoke-Prepare {
   $wanted = @(Get-Wanted $Items)
-  Remove-State
+  Invoke-Undo # if the parent was at a fork point before
+  if ($status -ne 'ok') { return }
   $domain = Get-Domain
   if ($domain -and $wanted -contains 'hostname') {
     throw "the parent is a member of the domain $domain, and its children would have its account; leave the domain"
@@ -561,40 +561,40 @@ function Invoke-Prepare {
   Publish-Report 'parent' '-'
   if ($Network -eq 'none' -or -not ($wanted | Where-Object { 'leases', 'adapters', 'network' -contains $_ })) { return }
   if ($adapters | Where-Object { $_.Status -eq 'Disabled' }) { throw 'an adapter is disabled; enable it, or remove it' }
-  Save-State @{ adapters = @($adapters | ForEach-Object { Get-Description $_ }) }
+  Save-State @($adapters | ForEach-Object { Get-Description $_ })
   foreach ($adapter in $adapters) { Clear-Network $adapter }
   Switch-Adapters $false
 }
-
+# Give the parent its network back. A child, which has another nonce, must not get the parent's addresses.
 function Invoke-Undo {
   $saved = @(Get-Saved)
-  if (-not $saved) { return }
+  if (-not $saved) { return Remove-State }
+  $tools = Get-Value "HKLM:\$StateKey" 'tools'
+  if (-not $env:VMFORK_TOOLS) { $env:VMFORK_TOOLS = $tools }
+  [void](Wait-Until { @(Get-Adapters).Count -ge $saved.Count }) # Windows may be starting
   Switch-Adapters $true
-  $adapters = @(Get-Adapters)
-  for ($number = 0; $number -lt $saved.Count; $number++) {
-    Clear-Network $adapters[$number]
-    Add-Network $adapters[$number] $saved[$number].static $saved[$number].routes
+  $is_parent = (Get-Param 'vmfork.nonce') -in '', [string](Get-Value "HKLM:\$StateKey" 'nonce')
+  foreach ($one in $saved) {
+    try { if ($is_parent) { Restore-Network $one } } catch { Set-Failed "the adapter $($one.guid): $_" }
   }
-  Remove-State
+  if ($status -eq 'ok') { Remove-State }
 }
-
 function Invoke-Renew {
   $nonce = Get-Param 'vmfork.nonce'
   if ($nonce -notmatch '^[A-Za-z0-9._-]+$') { $nonce = '-' }
   $given = Get-Param 'vmfork.network'
   if ($given) { $script:Network = $given }
   $given = Get-Param 'vmfork.identity'
-  $results = @(Get-Wanted $(if ($given) { $given } else { $Items }) | ForEach-Object { Update-Item $_ }) -join ','
+  $script:requested = if ($given) { $given } else { $Items }
+  $results = @(Get-Wanted $requested | ForEach-Object { Update-Item $_ }) -join ','
   $script:status, $script:why = 'ok', ''
   if (@(Get-Saved)) { Switch-Adapters $true } # if the item network is not wanted
+  if ($code -eq 0 -and $status -eq 'ok') { Remove-State }
   Publish-Report $nonce $(if ($results) { $results } else { '-' })
 }
 
-if ('prepare', 'renew', 'undo' -cnotcontains $Step) {
-  Write-Host 'The first argument must be prepare, renew or undo.'
-  exit 2
-}
-$code, $reasons, $domains = 0, @(), @()
+if ('prepare', 'renew', 'undo' -cnotcontains $Step) { Write-Host 'The first argument is not a known step.'; exit 2 }
+$code, $reasons, $domains, $shows_id = 0, @(), @(), $true
 $wait = if ($env:VMFORK_WAIT) { [int]$env:VMFORK_WAIT } else { 30 }
 Invoke-Step $Step { & "Invoke-$Step" }
 exit $code
