@@ -2,29 +2,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import typing as t
-
 import yaml
 
 
 def _of_plugin(text: str) -> str:
-    """Return the options as those of a plugin, which takes them from the environment by itself."""
-    options: dict[str, dict[str, t.Any]] = yaml.safe_load(text)["options"]
-    for name, option in options.items():
+    """Return the options as those of a plugin.
+
+    Ansible converts the options of a plugin before a template in them can be evaluated, and makes every word that it
+    does not know ``false``. So most are declared as they come, and the plugin converts them as modules do.
+    """
+    documented = yaml.safe_load(text)
+    for option in documented["options"].values():
         option.pop("aliases", None)
-        option["description"] = [
-            line for line in _lines(option["description"]) if "environment variable E(" not in line
-        ]
-        option["env"] = [{"name": VARIABLES.get(name, f"VMWARE_{name.upper()}")}]
-    return yaml.safe_dump({"options": options, "requirements": yaml.safe_load(text)["requirements"]})
-
-
-def _lines(description: str | list[str]) -> list[str]:
-    return [description] if isinstance(description, str) else description
-
-
-VARIABLES = {"hostname": "VMWARE_HOST", "username": "VMWARE_USER"}
-"""The environment variables that are not named as their options."""
+        option["type"] = "str" if option["type"] == "str" else "raw"
+    return yaml.safe_dump({name: documented[name] for name in ("options", "requirements")})
 
 
 class ModuleDocFragment:

@@ -18,8 +18,8 @@ from functional.vcenter import SECONDS, VCenter
 
 Inventory = Callable[..., subprocess.CompletedProcess[str]]
 
-ODD = "{{ 7 * 7 }}"
-"""A name of a VM that looks like a template."""
+ODD = ("{{ 7 * 7 }}", "-oProxyCommand=touch x", "a;b")
+"""Names of VMs that would be a template, an option of ssh, or two words for a shell."""
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def inventory(vcenter: VCenter, tmp_path: Path) -> Inventory:
     """Return a function that runs ansible-inventory with options in the configuration file."""
     file = tmp_path / "web.vmfork_children.yml"
 
-    def run(environment: dict[str, str] | None = None, **options: Any) -> Any:
+    def run(environment: dict[str, str] | None = None, other: Path | None = None, **options: Any) -> Any:
         file.write_text(yaml.safe_dump({"plugin": "vmfork.vsphere.vmfork_children", **options}))
         live = str(Path(__file__).parents[2] / ".build" / "live")
         settings = {"ANSIBLE_COLLECTIONS_PATH": live, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true"}
         return subprocess.run(
-            ["ansible-inventory", "-i", str(file), "--list"],
+            ["ansible-inventory", *(["-i", str(other)] if other else []), "-i", str(file), "--list"],
             env={**os.environ, **vcenter.simulator.environment, **settings, **(environment or {})},
             capture_output=True,
             text=True,
@@ -64,13 +64,15 @@ def refusal(ended: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.engines(INSTANT_CLONE, SOAP)
 def test_children(quiesced: VCenter, inventory: Inventory) -> None:
-    quiesced.fork("web-01", ODD)
+    quiesced.fork("web-01", *ODD)
     quiesced.govc("vm.clone", "-vm", "web-01", "-on=false", "-pool", "DC0_H0/Resources", "copy-of-web-01")
     quiesced.control("DELETE", "calls")
     ended = inventory()
     calls = quiesced.called()
     listed = hosts(ended)
-    assert set(listed) == {"web-01", ODD}
+    odd = {host["vmfork_child"]["name"]: name for name, host in listed.items() if name != "web-01"}
+    assert odd == {name: listed[host]["vmfork_moid"] for name, host in odd.items()}
+    assert set(odd) == set(ODD)
     info = quiesced.ok("vmfork_info")["parents"][0]
     (child,) = (child for child in info["children"] if child["name"] == "web-01")
     parent = {key: info[key] for key in ("name", "moid", "instance_uuid")}
@@ -91,29 +93,43 @@ def test_children(quiesced: VCenter, inventory: Inventory) -> None:
     more = [{"name": f"web-0{number}"} for number in (3, 4, 5)]
     quiesced.fork(children=more, wait_for="powered_on")
     quiesced.control("DELETE", "calls")
-    assert len(hosts(inventory())) == 5
+    assert len(hosts(inventory())) == 7
     assert quiesced.called() == calls
 
 
 @pytest.mark.engines(INSTANT_CLONE)
 def test_options(quiesced: VCenter, inventory: Inventory, tmp_path: Path) -> None:
-    quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/other"]})
+    quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/other", "/DC0/vm/empty"]})
     quiesced.fork("web-01", "web-02", "web-03")
     quiesced.govc("object.mv", "/DC0/vm/web-01", "/DC0/vm/other")
     quiesced.govc("object.rename", "/DC0/vm/web-03", "web-01")
     named = {"hostnames": ["vmfork_child.name ~ '_' ~ vmfork_moid"]}
 
-    assert "(vm-" in (said := refusal(inventory())), said
-    assert "Set hostnames" in said
+    said = refusal(inventory())
+    assert "would be the host web-01. Set hostnames" in said
     assert len(hosts(inventory(**named))) == 3
     assert set(hosts(inventory(folder="other"))) == {"web-01"}
     listed = hosts(inventory(ip_network="192.0.2.12/32", datacenter="DC0", **named, parents=[quiesced.parent]))
-    assert {host.get("ansible_host") for host in listed.values()} == {None, "192.0.2.12"}
+    addresses = {host["ansible_host"] for host in listed.values()}
+    assert "192.0.2.12" in addresses
+    assert all(address.endswith(".invalid") for address in addresses - {"192.0.2.12"})
+    assert len(addresses) == 3
+    assert not hosts(inventory(folder="empty", parents=[quiesced.parent]))
 
-    assert "No fork parent is named goldne" in refusal(inventory(parents=["goldne"]))
-    assert "ip_network 192.0.2.0/33 is not a network" in refusal(inventory(ip_network="192.0.2.0/33"))
-    assert "the name of the controller" in refusal(inventory(hostnames=["'localhost'"]))
-    assert "is a name for the child web-0" in refusal(inventory(hostnames=["''"]))
+    for options, message in (
+        ({"parents": ["goldne"]}, "parents has goldne, but the user sees no VM of that name"),
+        ({"ip_network": "192.0.2.0/33"}, "ip_network 192.0.2.0/33 is not a network"),
+        ({"hostnames": ["'localhost'"]}, "which is the controller"),
+        ({"hostnames": ["''", "'-oProxyCommand=x'"]}, "No expression of hostnames is a valid name"),
+        ({"hostnames": ["'vmfork_children'"], "folder": "other"}, "the name of a host and of a group"),
+        ({"hostnames": ["'new'"], "folder": "other", "groups": {"new": "true"}}, "the name of a host and of a group"),
+        ({"known_hosts_file": "x", "compose": {"ansible_ssh_args": "''"}}, "compose sets ansible_ssh_args"),
+        ({"validate_certs": "tru"}, "validate_certs"),
+        ({"strict": True, "compose": {"unknown": "no_such_variable"}, **named}, "no_such_variable"),
+    ):
+        ended = inventory(**options)
+        assert message in refusal(ended)
+        assert "web-0" not in ended.stdout, "a part of the children is in the inventory"
 
     grouped = inventory(
         **named,
@@ -126,7 +142,19 @@ def test_options(quiesced: VCenter, inventory: Inventory, tmp_path: Path) -> Non
 
     known = hosts(inventory(folder="other", known_hosts_file="known_hosts"))["web-01"]
     assert known["ansible_host_key_checking"] is True
-    assert f'UserKnownHostsFile="{tmp_path}/known_hosts"' in known["ansible_ssh_common_args"]
+    assert f'UserKnownHostsFile="{tmp_path}/known_hosts"' in known["ansible_ssh_args"]
+    assert "ControlPersist" in known["ansible_ssh_args"]
+
+
+@pytest.mark.engines(INSTANT_CLONE)
+def test_hosts_of_other_sources(quiesced: VCenter, inventory: Inventory, tmp_path: Path) -> None:
+    """A child is never mistaken for a host of another inventory, which may have its own address."""
+    quiesced.fork("web-01", wait_for="powered_on")
+    static = tmp_path / "static.ini"
+    static.write_text("web-01 ansible_host=192.0.2.99\n")
+    assert "The inventory has another host web-01" in refusal(inventory(other=static))
+    static.write_text("[web-01]\ndb-01\n")
+    assert "the name of a host and of a group" in refusal(inventory(other=static))
 
 
 @pytest.mark.engines(INSTANT_CLONE)
@@ -136,7 +164,7 @@ def test_connection_and_cache(quiesced: VCenter, inventory: Inventory, tmp_path:
     said = refusal(inventory(password=wrong))
     assert "refused the login" in said
     assert wrong not in said
-    assert "hostname is missing" in refusal(inventory(hostname=""))
+    assert "hostname is missing" in refusal(inventory(hostname="", environment={"VMWARE_HOST": ""}))
 
     cached = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache")}
     login = {"password": "{{ lookup('ansible.builtin.env', 'ANOTHER_VARIABLE') }}"}

@@ -210,15 +210,23 @@ def test_host_keys(child: dict[str, Any], keys: dict[str, list[str]]) -> None:
     assert option("__vmfork_host_keys", **results(child)) == keys
 
 
-@pytest.mark.parametrize("before", ["", "-o ProxyJump=gate"])
-def test_ssh_arguments(before: str, tmp_path: Path) -> None:
-    """They mean to ssh what they should, even if the path has spaces and percent signs."""
+@pytest.mark.parametrize(
+    "users",
+    [
+        None,
+        "",
+        "-o ProxyJump=gate",
+        "-o ProxyJump=gate -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o HostKeyAlias=other",
+    ],
+)
+def test_ssh_arguments(users: str | None, tmp_path: Path) -> None:
+    """They mean to ssh what they should, whatever is in the path, and even if the user accepts any key."""
     directory = tmp_path / "a b%h"
     directory.mkdir()
     variables = {
         **results({"name": "Web-01"}),
         "vmfork_known_hosts_file": str(directory / "known"),
-        "ansible_ssh_common_args": before,
+        **({} if users is None else {"ansible_ssh_args": users}),
     }
     (host,) = option("__vmfork_hosts", **variables)
     arguments = shlex.split(option("__vmfork_ssh_args", __vmfork_host=host, **variables))
@@ -228,7 +236,17 @@ def test_ssh_arguments(before: str, tmp_path: Path) -> None:
     assert settings["stricthostkeychecking"] == "true"
     assert settings["userknownhostsfile"].strip('"').replace("%%", "%") == str(directory / "known")
     assert settings["globalknownhostsfile"] == "/dev/null"
-    assert settings.get("proxyjump", "") == before.partition("=")[2]
+    assert settings.get("proxyjump", "") == ("gate" if users else "")
+    assert ("ControlPersist=60s" in arguments) == (users is None)  # a default of Ansible
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("web-01", ""), ("-oProxyCommand=x", "vm-7.invalid"), ("a/b", "vm-7.invalid")]
+)
+def test_name_without_an_address_is_no_option_for_ssh(name: str, address: str) -> None:
+    child = {"name": name, "moid": "vm-7", "ip_addresses": [], "config_params": {}}
+    (host,) = option("__vmfork_hosts", **results(child))
+    assert host["address"] == address
 
 
 def tasks_of(name: str) -> list[dict[str, Any]]:
@@ -236,11 +254,11 @@ def tasks_of(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("name", ["ansible_host_key_checking", "ansible_ssh_host_key_checking"])
 @pytest.mark.parametrize(("file", "is_checked"), [("/known", True), ("", "omitted")])
-def test_host_keys_are_checked_whatever_the_configuration_says(file: str, is_checked: Any) -> None:
-    """With host_key_checking = False, Ansible passes StrictHostKeyChecking=no first, and ssh takes the first value."""
+def test_host_keys_are_checked_whatever_the_configuration_says(file: str, is_checked: Any, name: str) -> None:
     (task,) = tasks_of("inventory")
-    template = task["ansible.builtin.add_host"]["ansible_host_key_checking"]
+    template = task["ansible.builtin.add_host"][name]
     assert evaluate(template, {**ROLE, "vmfork_known_hosts_file": file, "omit": "omitted"}) == is_checked
 
 
