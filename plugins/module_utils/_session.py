@@ -82,6 +82,8 @@ class Session:
         """Receives the progress of the task."""
         self.logins = 0
         self.key = ""
+        self.login_time: datetime.datetime | None = None
+        """The time of the login by the server's clock."""
         self._renewing = threading.Lock()
         self._stub: t.Any = None
         self._cookie: str | None = None
@@ -302,7 +304,8 @@ class Session:
         server = self.server
         try:
             with self.budget.hold(), self._reaching():
-                self.key = self.content.sessionManager.Login(server.username, server.password).key
+                user_session = self.content.sessionManager.Login(server.username, server.password)
+                self.key, self.login_time = user_session.key, user_session.loginTime
         except _errors.Fault as fault:
             what = f"{server.hostname} refused the login of {server.username}"
             if fault.is_a("InvalidLogin"):

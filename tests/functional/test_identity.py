@@ -341,12 +341,35 @@ def test_persistent_child_keeps_its_identity_over_a_power_cycle(parent: VCenter)
     assert second["identity"] == first["identity"]
 
 
-def test_clock_of_a_parent_that_has_been_frozen_for_long(parent: VCenter) -> None:
+@pytest.mark.parametrize("stopped", ["2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"])
+def test_clock_of_a_parent_that_has_been_frozen_for_long(parent: VCenter, stopped: str) -> None:
+    """The clock of a child begins there, so it is wrong also if the guest's clock was ahead of time."""
     assert quiesce(parent)["changed"]
+    parent.govc("vm.change", "-vm", parent.parent, "-e", f"guestinfo.vmfork.quiesced_at={stopped}")
+    remark = f"The clock of VM {parent.parent} was at {stopped} when it reached its fork point"
+    with parent.calls() as calls:
+        assert remark not in fork(parent, "ok").raw
+    assert "CurrentTime" not in calls
+    named = fork(parent, "other", identity={"items": ["hostname"]})
+    assert "and no identity script has set the clock of other-0. Set it in the post-clone script" in named.raw
+    for result in (named, fork(parent, "other", "missing", identity=None), fork(parent, "a", "b", "crash")):
+        assert remark in result.raw
+    assert "the clock of crash-2." in result.raw
+    assert remark not in fork(parent, "other", identity={"items": ["hostname"]}).raw, "it exists"
+
+
+@pytest.mark.parametrize("script", [SCRIPT, None])
+def test_clock_of_children_whose_script_is_not_awaited(parent: VCenter, script: str | None) -> None:
+    """Without an identity script, nothing can set it; with one, it may still do so."""
+    assert quiesce(parent, identity_script=script, pre_quiesce_script=PRE_QUIESCE)["changed"]
     parent.govc("vm.change", "-vm", parent.parent, "-e", "guestinfo.vmfork.quiesced_at=2026-01-01T00:00:00Z")
-    assert "has been at its fork point since" not in fork(parent, "ok").raw
-    result = fork(parent, "other", identity={"items": ["hostname"]})
-    assert "has been at its fork point since 2026-01-01T00:00:00Z, and the identity script did not set" in result.raw
+    result = fork(parent, "ok", "ok", identity=None, wait_for="powered_on")
+    assert ("no identity script has set the clock of ok-0, ok-1." in result.raw) is (script is None)
+
+
+def test_clock_of_a_parent_that_was_frozen_just_now(parent: VCenter) -> None:
+    assert quiesce(parent, identity_script=None, pre_quiesce_script=PRE_QUIESCE)["changed"]
+    assert "reached its fork point" not in fork(parent, "ok", identity=None).raw
 
 
 REFUSED = {

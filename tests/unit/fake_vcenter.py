@@ -302,7 +302,7 @@ class FakeVCenter:
         return datetime.datetime.now(datetime.timezone.utc)
 
     def _do_Login(self, _target: Any, **_given: Any) -> Any:  # noqa: N802
-        return SimpleNamespace(key="session-1")
+        return SimpleNamespace(key="session-1", loginTime=self._do_CurrentTime(None))
 
     def _do_Logout(self, _target: Any) -> None:  # noqa: N802
         pass

@@ -224,22 +224,28 @@ def _with_refusals(parent: Parent, children: t.Sequence[transitions.Child]) -> l
 
 
 OLD = datetime.timedelta(hours=24)
-"""Time at the fork point after which the clocks of children are so wrong that certificates may not be valid there."""
+"""How wrong a clock must be for a warning: certificates may not be valid then."""
 
 
 def _warn_of_clocks(parent: Parent, children: t.Sequence[transitions.Child], warn: t.Callable[[str], None]) -> None:
-    """Warn about new children whose clock the identity script has not set, if the parent has been frozen for long."""
+    """Warn about new children whose clock no identity script has set, if the parent's stopped at a very different time.
+
+    A child's clock begins where the parent's stopped, so the guest's own time at the fork point is what counts, whether
+    it was right then or not. It is compared with the server's time, which the login has returned.
+    """
     extra_config = _extra_config.mapping(parent.values)
-    frozen_at = guestinfo.announced_at(extra_config) if parent.is_quiesced else None
-    if frozen_at is None or datetime.datetime.now(datetime.timezone.utc) - frozen_at <= OLD:
+    # Without a record of scripts, the time is outdated.
+    is_known = parent.is_quiesced and guestinfo.scripts(extra_config) is not None
+    stopped_at = guestinfo.announced_at(extra_config) if is_known else None
+    names = [child.name for child in children if not child.existed and child.vm is not None and child.lacks_clock]
+    if stopped_at is None or not names:
         return
-    reports = {child.name: child.own_identity.report for child in children if not child.existed}
-    names = [name for name, report in reports.items() if report is not None and not report.has_renewed("clock")]
-    if names:
+    now = parent.session.login_time or datetime.datetime.now(datetime.timezone.utc)
+    if abs(now - stopped_at) > OLD:
         warn(
-            f"VM {parent.name} has been at its fork point since {guestinfo.quiesced_at(extra_config)}, and the "
-            f"identity script did not set the clock of {', '.join(names)}. Set it in the post-clone script, or quiesce "
-            "the parent again."
+            f"The clock of VM {parent.name} was at {guestinfo.quiesced_at(extra_config)} when it reached its fork "
+            "point, more than 24 hours from vCenter's time, and no identity script has set the clock of "
+            f"{', '.join(names)}. Set it in the post-clone script, or quiesce the parent again."
         )
 
 

@@ -340,6 +340,14 @@ class Child:
         return identified.has_failed or ended.exit_code == guestinfo.IDENTITY_FAILED
 
     @property
+    def lacks_clock(self) -> bool:
+        """Return whether no identity script has set the clock of the child, or will do so after the task."""
+        identified = self.own_identity.report
+        if identified is None:
+            return self.goal.wait_for == "post_clone" or not self.goal.has_identity_script
+        return not identified.has_renewed("clock")
+
+    @property
     def lacks_note(self) -> bool:
         """Return whether the end of a persistent child's script must be recorded, and is not recorded yet."""
         noted = _extra_config.mapping(self.values).get(guestinfo.DONE, "").split(" ")[0] == self.nonce
