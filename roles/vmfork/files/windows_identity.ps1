@@ -569,8 +569,7 @@ function Invoke-Prepare {
 function Invoke-Undo {
   $saved = @(Get-Saved)
   if (-not $saved) { return Remove-State }
-  $tools = Get-Value "HKLM:\$StateKey" 'tools'
-  if (-not $env:VMFORK_TOOLS) { $env:VMFORK_TOOLS = $tools }
+  if (-not $env:VMFORK_TOOLS) { $env:VMFORK_TOOLS = Get-Value "HKLM:\$StateKey" 'tools' }
   [void](Wait-Until { @(Get-Adapters).Count -ge $saved.Count }) # Windows may be starting
   Switch-Adapters $true
   $is_parent = (Get-Param 'vmfork.nonce') -in '', [string](Get-Value "HKLM:\$StateKey" 'nonce')
