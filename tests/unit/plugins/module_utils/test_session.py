@@ -105,7 +105,7 @@ def test_late_answer_of_the_ended_session() -> None:
 
     def login(*_given: object) -> Any:
         stub.cookie = "new"
-        return SimpleNamespace(key="key")
+        return SimpleNamespace(key="key", loginTime=None)
 
     def call() -> str:
         if stub.cookie != "new":
