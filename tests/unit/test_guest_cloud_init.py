@@ -120,29 +120,92 @@ def test_child_is_a_new_instance(root: pathlib.Path) -> None:
     assert parents not in outcome.keys[0]
 
 
+RECORD_CALLS = """mv /tools/{0} /tools/real-{0}
+printf '%s\\n' '#!/bin/sh' 'echo "$0 $*" >>/out/calls' 'exec /tools/real-{0} "$@"' >/tools/{0}
+/usr/bin/chmod 0755 /tools/{0}
+"""
+
+
 @pytest.mark.parametrize("command", ["true", "false"])
-def test_data_do_not_stay_in_the_settings_of_the_vm(root: pathlib.Path, command: str) -> None:
-    """They may be secret_config_params, which only the runner removes. cloud-init reads --- as nothing."""
-    outcome = renewed(
-        root, guest(metadata=METADATA, userdata=f"#cloud-config\nruncmd: [[sh, -c, 'S3cret=1; {command}']]")
-    )
+def test_data_are_on_no_command_line_and_not_inherited(root: pathlib.Path, command: str) -> None:
+    """They may be secret_config_params. Each user of a guest sees the arguments of all processes."""
+    user_data = f"#cloud-config\nruncmd: [[sh, -c, 'S3cret=1; env >/out/env; {command}']]"
+    made = guest(metadata=METADATA, userdata=user_data)
+    made.between = "".join(RECORD_CALLS.format(name) for name in ("vmtoolsd", "vmware-rpctool", "cloud-init"))
+    outcome = renewed(root, made)
     assert outcome.items["cloud_init"] == ("ok" if command == "true" else "failed")
+    calls = outcome.read("/out/calls")
+    assert "/tools/vmtoolsd --cmd info-get guestinfo.fork.userdata\n" in calls
+    assert "/tools/cloud-init init --local\n" in calls
+    assert "S3cret" not in calls
+    assert "S3cret" not in outcome.read("/out/env")
     keys = [path for path in (root / "guestinfo").iterdir() if not path.name.startswith("guestinfo.fork.")]
     assert [path.name for path in keys if "S3cret" in path.read_text()] == []
-    assert (
-        outcome.read("/guestinfo/guestinfo.userdata") == outcome.read("/guestinfo/guestinfo.userdata.encoding") == "---"
-    )
 
 
-def test_data_do_not_stay_if_the_script_is_ended(root: pathlib.Path) -> None:
-    ends = 'for p in /proc/[0-9]*; do ! grep -qs "[/]identity" $p/cmdline || kill ${p#/proc/}; done'
-    outcome = run(
-        root,
-        guest(metadata=METADATA, userdata=f"#cloud-config\nruncmd: [[sh, -c, 'S3cret=1; {ends}']]"),
-        items="auto,cloud_init",
-    )
-    assert outcome.codes == [0, 90]
-    assert [outcome.read(f"/guestinfo/guestinfo.{key}") for key in ("metadata", "userdata")] == ["---", "---"]
+def test_process_that_the_user_data_start_is_not_awaited(root: pathlib.Path) -> None:
+    """It has the output of cloud-init, which is a pipe: Debian's configuration has `output: {all: '| tee ...'}`."""
+    made = guest(metadata=METADATA, userdata="#cloud-config\nruncmd: [[sh, -c, 'sleep 600 & echo $! >/out/server']]\n")
+    made.after = 'kill "$(cat /out/server)" && echo ran >/out/ran'
+    outcome = renewed(root, made)
+    assert (outcome.items["cloud_init"], outcome.read("/out/ran")) == ("ok", "ran\n"), outcome.reasons
+
+
+PARENTS_COMMAND = "#cloud-config\nruncmd: [[sh, -c, 'echo ran >>/out/parents-command']]\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "encoding"),
+    [
+        ("guestinfo.fork.metadata", "base64"),
+        ("guestinfo.metadata", ""),
+        ("guestinfo.metadata", "base64"),
+        ("guestinfo.metadata", "gzip+base64"),
+        ("", "base64"),
+    ],
+)
+def test_user_data_of_the_parent_do_not_run_again(root: pathlib.Path, key: str, encoding: str) -> None:
+    made = guest()
+    made.tools.append("gzip")
+    del made.files["/var/lib/cloud/data/instance-id"]
+    packed = gzip.compress(PARENTS_COMMAND.encode()) if encoding.startswith("gzip") else PARENTS_COMMAND.encode()
+    data = base64.b64encode(packed).decode() if encoding else PARENTS_COMMAND
+    made.files |= {"/guestinfo/guestinfo.userdata": data, "/guestinfo/guestinfo.userdata.encoding": encoding}
+    made.before += BOOT
+    if key:
+        made.between = f"printf 'instance-id: web-01' >/guestinfo/{key}; rm -f /guestinfo/guestinfo.metadata.encoding"
+    else:
+        made.between = "rm /guestinfo/guestinfo.metadata"
+    outcome = renewed(root, made)
+    assert outcome.items["cloud_init"] == ("ok" if key else "failed"), outcome.reasons
+    assert outcome.read("/out/parents-command") == "ran\n"
+
+
+def test_settings_of_the_parent_do_not_count_beside_metadata(root: pathlib.Path) -> None:
+    """Although its cloud-init does not know them: they were removed, or it has never run."""
+    made = guest(metadata=METADATA)
+    made.files["/guestinfo/guestinfo.userdata"] = encoded(PARENTS_COMMAND)
+    outcome = renewed(root, made)
+    assert (outcome.items["cloud_init"], outcome.exists("/out/parents-command")) == ("ok", False), outcome.reasons
+
+
+def test_scripts_for_cloud_init_clean_do_not_run(root: pathlib.Path) -> None:
+    """That of Ubuntu's installer removes the configuration of the network."""
+    made = guest(metadata=METADATA)
+    made.files["/etc/cloud/clean.d/99-installer"] = "#!/bin/sh\nrm /etc/cloud/cloud-init.disabled\n"
+    made.files["/etc/cloud/cloud-init.disabled"] = ""
+    made.before += "chmod 0755 /etc/cloud/clean.d/99-installer\n"
+    outcome = renewed(root, made)
+    assert outcome.items["cloud_init"] == "ok", outcome.reasons
+    assert outcome.exists("/etc/cloud/cloud-init.disabled")
+
+
+@pytest.mark.parametrize("name", ["99_own", "zzz-own"])
+def test_configuration_of_the_parent_does_not_override_the_scripts(root: pathlib.Path, name: str) -> None:
+    made = guest(metadata=METADATA)
+    made.files[f"/etc/cloud/cloud.cfg.d/{name}.cfg"] = "preserve_hostname: false\n"
+    outcome = renewed(root, made)
+    assert (outcome.items["cloud_init"], outcome.read("/out/hostname")) == ("ok", "web-01\n"), outcome.reasons
 
 
 @pytest.mark.parametrize("encoding", ["base64", "gzip+base64"])
@@ -156,9 +219,14 @@ def test_encodings_are_cloud_inits(root: pathlib.Path, encoding: str) -> None:
 
 def test_keys_of_instant_clone_are_used_as_they_are(root: pathlib.Path) -> None:
     made = guest()
-    made.between = "printf 'instance-id: web-02' >/guestinfo/guestinfo.metadata; rm /guestinfo/*.encoding"
+    made.between = (
+        "printf 'instance-id: web-02' >/guestinfo/guestinfo.metadata; rm /guestinfo/*.encoding\n"
+        f"printf '%s' '{encoded(USER_DATA)}' >/guestinfo/guestinfo.userdata\n"
+        "printf base64 >/guestinfo/guestinfo.userdata.encoding\n"
+    )
     outcome = renewed(root, made)
     assert (outcome.items["cloud_init"], instance(outcome)) == ("ok", "web-02"), outcome.reasons
+    assert outcome.read("/etc/motd") == "own"
 
 
 def without_network(address: str) -> Guest:
@@ -246,4 +314,4 @@ def test_guest_without_cloud_init(root: pathlib.Path) -> None:
 def test_cloud_init_is_left_alone_unless_it_is_named(root: pathlib.Path) -> None:
     outcome = renewed(root, guest(metadata=METADATA, userdata=USER_DATA), items="auto")
     assert "cloud_init" not in outcome.items
-    assert (instance(outcome), outcome.exists("/etc/cloud/cloud.cfg.d/99-vmfork.cfg")) == ("golden-1", False)
+    assert (instance(outcome), outcome.exists("/etc/cloud/cloud.cfg.d/zzzz-vmfork.cfg")) == ("golden-1", False)
