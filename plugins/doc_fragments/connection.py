@@ -92,4 +92,5 @@ notes:
     are ignored.
 """
 
-    PLUGIN = _of_plugin(DOCUMENTATION)
+    # The annotation is for the sanity test yamllint, which reads each plain assignment as a text.
+    PLUGIN: str = _of_plugin(DOCUMENTATION)

@@ -268,6 +268,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         super().parse(inventory, loader, path, cache)
         given = self._read_config_data(path)
         try:
+            self._check_names(given)
             options = options_of(given, self.templar.template)
             hosts = self._hosts(options, path, self._listed(options, path, cache), inventory.hosts)
             tried = InventoryData()
@@ -281,6 +282,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._fill(inventory, hosts)
         except _errors.Error as error:
             raise AnsibleParserError(error.sentence) from error
+
+    def _check_names(self, given: t.Mapping[str, t.Any]) -> None:
+        """Refuse unknown options: with ``parent`` instead of ``parents``, the children of all parents would be listed."""
+        unknown = given.keys() - C.config.get_configuration_definitions("inventory", self._load_name).keys()
+        if unknown:
+            raise _errors.BadInput(f"The inventory has no option {min(unknown)}. Check the spelling.")
 
     def _listed(self, options: t.Mapping[str, t.Any], path: str, cache: bool) -> dict[str, t.Any]:
         """Return the parents and their children, from the cache if possible.

@@ -125,6 +125,7 @@ def test_options(quiesced: VCenter, inventory: Inventory, tmp_path: Path) -> Non
         ({"hostnames": ["'new'"], "folder": "other", "groups": {"new": "true"}}, "the name of a host and of a group"),
         ({"known_hosts_file": "x", "compose": {"ansible_ssh_args": "''"}}, "compose sets ansible_ssh_args"),
         ({"validate_certs": "tru"}, "validate_certs"),
+        ({"parent": quiesced.parent}, "The inventory has no option parent. Check the spelling"),
         ({"strict": True, "compose": {"unknown": "no_such_variable"}, **named}, "no_such_variable"),
     ):
         ended = inventory(**options)
