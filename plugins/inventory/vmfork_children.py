@@ -284,7 +284,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(error.sentence) from error
 
     def _check_names(self, given: t.Mapping[str, t.Any]) -> None:
-        """Refuse unknown options: with ``parent`` instead of ``parents``, the children of all parents would be listed."""
+        """Refuse unknown options: with ``parent`` instead of ``parents``, all children would be listed."""
         unknown = given.keys() - C.config.get_configuration_definitions("inventory", self._load_name).keys()
         if unknown:
             raise _errors.BadInput(f"The inventory has no option {min(unknown)}. Check the spelling.")
