@@ -213,6 +213,7 @@ class Watch:
         self._unreadable: set[str] = set()
         self._is_lost = False
         self._unseen: set[t.Any] = set()
+        """Objects that the server has not reported yet."""
         self._gone: dict[t.Any, None] = {}
 
     def __enter__(self) -> Watch:
@@ -235,6 +236,7 @@ class Watch:
         for obj in old:
             del self._objects[obj]
         self._objects.update(dict.fromkeys(new))
+        self._unseen = self._unseen.union(new).difference(old)
         now = self._open_filter()
         if (new or old) and now is not None:
             try:
@@ -273,8 +275,8 @@ class Watch:
             is_first = not self._version
             if is_first:
                 self._unseen = set(self._objects)
-            # The first answer reports every existing object, so there is no need to wait.
-            options = _collector().WaitOptions(maxWaitSeconds=0 if is_first else longest)
+            # The next answer reports every new object that exists, so there is no need to wait.
+            options = _collector().WaitOptions(maxWaitSeconds=0 if self._unseen else longest)
             update = self._session.call_once(now.collector.WaitForUpdatesEx, self._version, options)
         except _errors.Fault as fault:
             self._outlive(fault, login)
@@ -298,8 +300,8 @@ class Watch:
             raise
         self._is_lost = False
         if update is None:
-            if is_first:
-                self._lose(self._unseen)
+            if self._unseen:
+                self._lose_unseen(is_first)
             elif longest == LONGEST_WAIT and any(isinstance(obj, vim.Task) for obj in self._objects):
                 self._lose_missing()  # vCenter reports no change of a task that it has discarded
             return []
@@ -312,7 +314,7 @@ class Watch:
         ]
         self._unseen.difference_update(obj for obj, _values in changes)
         if self._unseen and not getattr(update, "truncated", False):
-            self._lose(self._unseen)
+            self._lose_unseen(is_first)
         return changes
 
     def _lose(self, objects: t.Iterable[t.Any]) -> None:
@@ -323,18 +325,30 @@ class Watch:
                 self._gone[obj] = None
             self._unseen.discard(obj)
 
+    def _lose_unseen(self, is_first: bool) -> None:
+        """Report objects as gone that an answer should have reported.
+
+        The server reports nothing of an object that was added and has gone since.
+
+        :param is_first: whether it was the first answer, which leaves out only what is gone. Otherwise, they are read.
+        """
+        unseen, self._unseen = self._unseen, set()
+        self._lose(unseen if is_first else self._missing(unseen))
+
     def _lose_missing(self, fault: _errors.Fault | None = None) -> None:
         """Find out which objects are gone, and report them with the next updates.
 
         :param fault: raised if none of them is gone.
         """
-        there: set[t.Any] = set()
-        for kind, paths in self._paths.items():
-            there.update(read(self._session, [obj for obj in self._objects if isinstance(obj, kind)], paths[:1]))
-        missing = [obj for obj in self._objects if obj not in there]
+        missing = self._missing(self._objects)
         if fault is not None and not missing:
             raise fault
         self._lose(missing)
+
+    def _missing(self, objects: t.Collection[t.Any]) -> list[t.Any]:
+        """Return those of the objects that do not exist, with one call."""
+        there = read_kinds(self._session, {kind: paths[:1] for kind, paths in self._paths.items()}, objects)
+        return [obj for obj in objects if obj not in there]
 
     def _outlive(self, fault: _errors.Fault, login: int) -> None:
         """Raise a fault unless it is caused by the end of the session, which also ends the view and the filter.

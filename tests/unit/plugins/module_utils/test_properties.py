@@ -50,6 +50,24 @@ def test_object_deleted_before_it_was_watched(vcenter: FakeVCenter, monkeypatch:
     assert shown[second] == {"name": "web-02"}
 
 
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_added_object_that_goes_before_its_first_report(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, is_seen: bool
+) -> None:
+    """The server then reports nothing of it. Others may have changed, or not."""
+    session = vcenter.use(monkeypatch)
+    first, second, third = (vcenter.vm(name) for name in ("web-01", "web-02", "web-03"))
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add([first])
+        assert seen(watch, 1) == {first: {"name": "web-01"}}
+        watch.add([second, third] if is_seen else [second])
+        del vcenter.objects[second]
+        began = vcenter.now
+        shown = seen(watch, 2)
+        assert vcenter.now == began
+    assert shown == {second: None, **({third: {"name": "web-03"}} if is_seen else {})}
+
+
 def test_no_watched_object_exists(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     session = vcenter.use(monkeypatch)
     began = vcenter.now
