@@ -270,7 +270,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             self._check_names(given)
             options = options_of(given, self.templar.template)
-            hosts = self._hosts(options, path, self._listed(options, path, cache), inventory.hosts)
+            ip_network = addresses.network(options["ip_network"])
+            file = self._known_hosts_file(options, path)
+            children = children_of(self._listed(options, path, cache), options["parents"])
+            hosts = self._hosts(children, ip_network, file, inventory.hosts)
             tried = InventoryData()
             # An expression may fail; and where a host has the name of a group, Ansible adds the group.
             self._fill(tried, {f"{host} (tried)": variables for host, variables in hosts.items()})
@@ -332,28 +335,31 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 parent["children"] = [child for child in parent["children"] if child["moid"] in moids]
         return listed
 
+    def _known_hosts_file(self, options: t.Mapping[str, t.Any], path: str) -> str | None:
+        """Return the path of the known_hosts file.
+
+        :raises _errors.BadInput: compose would replace the variables that refer to it.
+        """
+        file = options["known_hosts_file"]
+        if file is None:
+            return None
+        if composed := set(SSH_VARIABLES) & set(self.get_option("compose")):
+            raise _errors.BadInput(
+                f"compose sets {min(composed)}, so the keys in known_hosts_file might not be checked. Remove one of "
+                "them."
+            )
+        return str(Path(path).absolute().parent / Path(file).expanduser())
+
     def _hosts(
-        self,
-        options: t.Mapping[str, t.Any],
-        path: str,
-        listed: t.Mapping[str, t.Any],
-        before: t.Mapping[str, t.Any],
+        self, children: t.Iterable[Child], ip_network: t.Any, file: str | None, before: t.Mapping[str, t.Any]
     ) -> dict[str, dict[str, t.Any]]:
         """Return the variables of each host by its name.
 
+        :param file: the known_hosts file.
         :param before: the hosts of other inventories, by name.
         """
-        ip_network = addresses.network(options["ip_network"])
-        file = options["known_hosts_file"]
-        if file is not None:
-            file = str(Path(path).absolute().parent / Path(file).expanduser())
-            if composed := set(SSH_VARIABLES) & set(self.get_option("compose")):
-                raise _errors.BadInput(
-                    f"compose sets {min(composed)}, so the keys in known_hosts_file might not be checked. Remove one "
-                    "of them."
-                )
         hosts: dict[str, dict[str, t.Any]] = {}
-        for child in children_of(listed, options["parents"]):
+        for child in children:
             variables = variables_of(child, ip_network)
             if file is not None:
                 variables |= ssh_variables(child, file, self._ssh_args())

@@ -128,8 +128,11 @@ def test_options(quiesced: VCenter, inventory: Inventory, tmp_path: Path) -> Non
         ({"parent": quiesced.parent}, "The inventory has no option parent. Check the spelling"),
         ({"strict": True, "compose": {"unknown": "no_such_variable"}, **named}, "no_such_variable"),
     ):
+        quiesced.control("DELETE", "calls")
         ended = inventory(**options)
         assert message in refusal(ended)
+        may_ask = "parents" in options or "hostnames" in options
+        assert may_ask or not quiesced.called(), "the server was asked before the options were checked"
         assert "web-0" not in ended.stdout, "a part of the children is in the inventory"
 
     grouped = inventory(
