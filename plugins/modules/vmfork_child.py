@@ -340,8 +340,8 @@ options:
           - V(auto), or any of V(clock), V(random), V(machine_id), V(leases), V(adapters), V(hostname), V(network),
             V(ssh_host_keys), V(boot_id), V(agents), V(services) and V(announce). An item that is given here must be in
             the guest. With V(auto), an item that the guest does not have is left out.
-          - In a Linux guest, V(network) is added if the network was taken down, which V(leases), V(adapters) and the
-            preparation of the parent for one of them do.
+          - V(network) is added if the network was taken down, which V(leases), V(adapters) and the preparation of the
+            parent for one of them do.
           - V(cloud_init), alone or beside the others, lets cloud-init set up the child as a new instance.
         type: list
         elements: str
@@ -350,8 +350,8 @@ options:
         description:
           - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged, which
             must also be given to O(vmfork.vsphere.vmfork_quiesce#module:identity_network). Then V(leases), V(adapters)
-            and V(network) are absent in a Linux guest. With V(cloud_init), only V(network) is, and cloud-init sets up
-            the network. In a Windows guest, only V(auto) and V(none) are valid, and V(none) leaves out V(network).
+            and V(network) are absent. With V(cloud_init), only V(network) is, and cloud-init sets up the network. In a
+            Windows guest, only V(auto) and V(none) are valid.
         type: str
         choices: [auto, networkd, netplan, networkmanager, ifupdown, wicked, ip, none]
         default: auto

@@ -102,8 +102,8 @@ options:
     description:
       - What manages the network in the guest. V(auto) finds out, and V(none) leaves the network unchanged. In a Windows
         guest, only these two are valid.
-      - With V(none), V(leases), V(adapters) and V(network) are absent in the children of a Linux guest. With
-        V(cloud_init), only V(network) is, and cloud-init sets up the network.
+      - With V(none), V(leases), V(adapters) and V(network) are absent in the children. With V(cloud_init), only
+        V(network) is, and cloud-init sets up the network.
       - O(vmfork.vsphere.vmfork_child#module:identity) overrides it for children.
     type: str
     choices: [auto, networkd, netplan, networkmanager, ifupdown, wicked, ip, none]

@@ -74,7 +74,9 @@ function Invoke-Step([string]$name, [scriptblock]$action) {
 function Update-Item([string]$name) {
   Invoke-Step $name {
     if ($AllItems -cnotcontains $name) { throw 'unknown to this version of the script' }
-    & "Update-$name"
+    $is_off = $Network -eq 'none' -and $name -in 'leases', 'adapters', 'network'
+    if ($is_off -and @(Get-Saved)) { throw 'the network was taken down in the parent; set it to none there, too' }
+    if ($is_off) { Set-Absent 'switched off' } else { & "Update-$name" }
   }
   '{0}={1}' -f $name, $status
 }
@@ -491,7 +493,6 @@ function Confirm-Network($adapter, $wishes, $saved) {
   }
 }
 function Update-network {
-  if ($Network -eq 'none') { return Set-Absent 'switched off' }
   if ($Network -ne 'auto') { throw "the network $Network is not for Windows" }
   $adapters, $saved = @(Get-Adapters), @(Get-Saved)
   if (-not $adapters) { return Set-Absent 'no network adapter' }
@@ -585,9 +586,12 @@ function Invoke-Renew {
   if ($given) { $script:Network = $given }
   $given = Get-Param 'vmfork.identity'
   $script:requested = if ($given) { $given } else { $Items }
-  $results = @(Get-Wanted $requested | ForEach-Object { Update-Item $_ }) -join ','
+  $names = @(Get-Wanted $requested)
+  # What takes the network down also brings it up, and compares its addresses with the parent's.
+  if (@(Get-Saved) -and $names -notcontains 'network') { $names += 'network' }
+  $results = @($names | ForEach-Object { Update-Item $_ }) -join ','
   $script:status, $script:why = 'ok', ''
-  if (@(Get-Saved)) { Switch-Adapters $true } # if the item network is not wanted
+  if (@(Get-Saved)) { Switch-Adapters $true } # if the item network has failed early
   if ($code -eq 0 -and $status -eq 'ok') { Remove-State }
   Publish-Report $nonce $(if ($results) { $results } else { '-' })
 }
