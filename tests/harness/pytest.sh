@@ -17,12 +17,11 @@ fi
 if [ "$part" = functional ] && [ ! -x /usr/sbin/sshd ]; then
     tests/harness/not_run.sh "SSH to children" "openssh-server is not installed"
 fi
-if [ "$part" = unit ] && [ ! -d .build/cloud-init ]; then
-    tests/harness/not_run.sh "cloud-init" "it is not unpacked, see tests/harness/cloud_init.sh"
-fi
-if [ "$part" = unit ] && [ ! -d .build/network-programs ]; then
-    tests/harness/not_run.sh "network programs" "they are not unpacked, see tests/harness/network_programs.sh"
-fi
+for packages in cloud-init network-programs; do
+    if [ "$part" = unit ] && [ ! -d ".build/$packages" ]; then
+        tests/harness/not_run.sh "$packages" "the packages are not unpacked, see tests/harness/debian_packages.sh"
+    fi
+done
 # Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
 # unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU: beside the
 # other parts of `make test`, unit tests run in one. With worksteal a process gets tests that follow each other, so the

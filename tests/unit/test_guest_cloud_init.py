@@ -8,27 +8,16 @@ import base64
 import gzip
 import json
 import pathlib
-import subprocess
 
 import pytest
-from unit.guest_identity import distributions
+from unit.guest_identity import distributions, rig
 from unit.guest_identity.distributions import STATIC
-from unit.guest_identity.rig import Guest, Outcome, refusal, run
+from unit.guest_identity.rig import Guest, Outcome, run
 
-PACKAGES = pathlib.Path(__file__).parents[2] / ".build" / "cloud-init"
+PACKAGES = rig.PACKAGES / "cloud-init"
+OBSTACLE = rig.lacks_packages(PACKAGES)
 
-
-def obstacle() -> str | None:
-    """Return why cloud-init cannot run here."""
-    if not PACKAGES.is_dir():
-        return "cloud-init is not unpacked, see tests/harness/cloud_init.sh"
-    mount = f"mount -t overlay overlay -o lowerdir={PACKAGES}/usr:/usr /mnt"
-    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
-    ended = subprocess.run(unshare, capture_output=True, check=False)
-    return "no overlays in a user namespace" if ended.returncode else refusal()
-
-
-pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
 
 MODULES = """# Without those that change users, packages and disks, or need a network.
 cloud_init_modules: [bootcmd, write-files, set_hostname, update_hostname, update_etc_hosts, ssh]

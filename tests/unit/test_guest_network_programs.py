@@ -5,27 +5,16 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
 
 import pytest
-from unit.guest_identity import distributions
+from unit.guest_identity import distributions, rig
 from unit.guest_identity.distributions import STATIC
-from unit.guest_identity.rig import Guest, Outcome, refusal, run
+from unit.guest_identity.rig import Guest, Outcome, run
 
-PACKAGES = pathlib.Path(__file__).parents[2] / ".build" / "network-programs"
+PACKAGES = rig.PACKAGES / "network-programs"
+OBSTACLE = rig.lacks_packages(PACKAGES)
 
-
-def obstacle() -> str | None:
-    """Return why these programs cannot run here."""
-    if not PACKAGES.is_dir():
-        return "the programs are not unpacked, see tests/harness/network_programs.sh"
-    mount = f"mount -t overlay overlay -o lowerdir={PACKAGES}/usr:/usr /mnt"
-    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
-    ended = subprocess.run(unshare, capture_output=True, check=False)
-    return "no overlays in a user namespace" if ended.returncode else refusal()
-
-
-pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
 
 ADDRESSES = ["192.0.2.11/24", "2001:db8::11/64"]
 ROUTES = [

@@ -23,6 +23,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identi
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE.parents[2] / "roles" / "vmfork" / "files" / "linux_identity.sh"
 CLOUD_INIT = SCRIPT.with_name("linux_cloud_init.sh")
+PACKAGES = HERE.parents[2] / ".build"
+"""Where tests/harness/debian_packages.sh unpacks packages."""
 
 PARENT_MACS = ["00:50:56:aa:00:10", "00:50:56:aa:00:11"]
 CHILD_MACS = ["00:50:56:bb:00:20", "00:50:56:bb:00:21"]
@@ -260,6 +262,16 @@ def refusal() -> str | None:
         check=False,
     )
     return f"no namespaces: {ended.stderr.strip()}" if ended.returncode else None
+
+
+def lacks_packages(packages: pathlib.Path) -> str | None:
+    """Return why no guest can have these unpacked Debian packages here; ``None``: it can."""
+    if not packages.is_dir():
+        return f"{packages.name} is not unpacked, see tests/harness/debian_packages.sh"
+    mount = f"mount -t overlay overlay -o lowerdir={packages}/usr:/usr /mnt"
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+    ended = subprocess.run(unshare, capture_output=True, check=False)
+    return "no overlays in a user namespace" if ended.returncode else refusal()
 
 
 def run(
