@@ -263,14 +263,16 @@ def _refuse_without_identity_script(parent: Parent, missing: t.Sequence[ChildSpe
     if guestinfo.identity_script(extra_config) is None:
         names = [*requested]
         why = "it was quiesced without identity_script"
+        script = "identity_script"
     elif guestinfo.parents_identity(extra_config) is None:
         names = [name for name, its in requested.items() if its.has("machine_id") or its.has("ssh_host_keys")]
         why = "its identity script has reported no valid identity of the VM itself, from which theirs must differ"
+        script = "another identity_script"
     else:
         return
     if names:
         what = f"Children of VM {parent.name} cannot renew the identity that is required of {', '.join(names)}"
-        remedy = "Power off the VM and quiesce it with another identity_script, or remove identity."
+        remedy = f"Power off the VM and quiesce it with {script}, or remove identity."
         raise _errors.BadInput(_errors.sentence(what, why, remedy))
 
 
