@@ -92,6 +92,8 @@ def run(way: Way, vcenter: VCenter) -> Run:
     quiet = {"ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false"}
     environment = {**os.environ, **vcenter.simulator.environment, **quiet, "ANSIBLE_COLLECTIONS_PATH": path}
     with tempfile.TemporaryDirectory() as directory:
+        # By default, a job writes below HOME, and who asks for it looks into the home directory of the user's account.
+        environment["ANSIBLE_ASYNC_DIR"] = directory
         report = Path(directory, "report")
         command = [sys.executable, "-I", "-S", str(HERE / "usage.py"), str(report), *way.command]
         ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -176,7 +178,7 @@ def ways_to_fork(case: Case, vcenter: VCenter, is_base: bool, peer_loop: bool) -
         vcenter.ok("vmfork_child", parent_moid=moid, state="absent", all=True)
 
     def destroy() -> None:
-        command = f"{names} | xargs -P {page.PARALLEL} -n 8 {GOVC} vm.destroy"
+        command = f"{GOVC} find / -type m -name 'bare-*' | xargs -r -P {page.PARALLEL} -n 8 {GOVC} vm.destroy"
         subprocess.run(["sh", "-c", command], env={**os.environ, **vcenter.simulator.environment}, check=True)
 
     fork = playbook(
