@@ -278,8 +278,8 @@ each other. The bare script and govc check nothing: neither names nor networks, 
 requested. The playbook also quiesces the parent, sets up the guests, and waits for their scripts. The play with async
 jobs starts {ASYNC_JOBS} at a time: with many more on few cores, ansible-core loses jobs ("could not find job").
 
-The guests of the clones run on the same cores, and start when vCenter's task has already succeeded. The bare script
-ends then. `vmfork_child` still reads the new VMs, and waits for these reads while the guests start.
+The guests of the clones run at the lowest priority, since those of vSphere run on its hosts and take no time from the
+client. Only the playbook waits for them.
 
 ## Goals
 
