@@ -13,7 +13,7 @@ PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
 # They run in parallel and start in this order, the longest first, each after those that it needs.
-PARTS := packages simulator peers functional:packages,simulator integration-playbooks:packages,simulator,peers \
+PARTS := packages simulator peers functional:packages,simulator,peers integration-playbooks:packages,simulator,peers \
 	simulator-test:simulator integration-modules:packages,simulator,peers sanity:packages unit:packages \
 	oldest:packages,simulator faults-sample:packages,simulator sweep:packages,simulator browser:packages lint:packages,simulator
 
@@ -157,7 +157,7 @@ fleet: $(VENV)/.test $(B)/live ## the verdicts on published appliances and their
 browser: $(VENV)/.browser $(B)/live ## tests/browser: the report's web page in a browser, where one is installed
 	tests/harness/pytest.sh browser tests/browser $(ARGS)
 
-functional: $(VENV)/.test $(B)/live simulator ## tests/functional: modules as processes against the simulator
+functional: $(VENV)/.test $(B)/live $(B)/peers simulator ## tests/functional: modules as processes against the simulator
 	tests/harness/pytest.sh functional tests/functional $(ARGS)
 
 simulator-test: $(VENV)/.go ## the simulator's own tests, with the race detector where there is a C compiler
@@ -180,9 +180,9 @@ integration integration-playbooks integration-modules: build simulator $(VENV)/.
 		>$(B)/$@/ansible_collections/vmfork/vsphere/tests/integration/integration_config.yml
 	$(VENV)/bin/python tests/harness/run_ansible_test.py $(B)/$@/ansible_collections/vmfork/vsphere integration $(TARGETS) $(ARGS)
 
-# community.vmware and vmware.vmware, out of the bundle they are published in.
-$(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip
-	HOME="$$VMFORK_USER_HOME" $(VENV)/bin/python tests/harness/peers.py $< $@
+# community.vmware, vmware.vmware and awx.awx, out of the bundles they are published in.
+$(B)/peers: tests/requirements/peers.txt tests/requirements/awx.txt | $(VENV)/bin/pip
+	HOME="$$VMFORK_USER_HOME" $(VENV)/bin/python tests/harness/peers.py $@ $^
 	@touch $@
 
 sweep: $(VENV)/.test $(B)/live simulator ## tests/sweep: every assumption of the simulator reversed
@@ -206,7 +206,7 @@ faults-sample: $(VENV)/.test $(B)/live simulator ## the cases of it that belong 
 oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest ansible-core and pyVmomi
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix --oldest
 
-test-matrix: $(VENV)/.test $(B)/live simulator ## unit and functional tests with every ansible-core that fits a Python here; ARGS=2.22 for one
+test-matrix: $(VENV)/.test $(B)/live $(B)/peers simulator ## unit and functional tests with every ansible-core that fits a Python here; ARGS=2.22 for one
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix $(ARGS)
 
 clean: ## remove .build

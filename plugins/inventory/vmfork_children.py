@@ -138,6 +138,15 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ansible.plugins.loader import connection_loader
 from ansible.utils.unsafe_proxy import wrap_var
 
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core before 2.19
+
+    def trust_as_template(value: str) -> str:  # type: ignore[misc,unused-ignore]
+        """Return a text, which is trusted anyway."""
+        return value
+
+
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _printable, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing
@@ -245,13 +254,16 @@ def ssh_variables(child: Child, file: str, ssh_args: str) -> dict[str, t.Any]:
 def without_templates(value: t.Any) -> t.Any:
     """Return a value in which Ansible evaluates no text, since names and addresses are input of others.
 
-    Only a text with a brace can be a template. From ansible-core 2.19 on, no text of a plugin is evaluated anyway.
+    Only a text with a brace can be a template. ansible-inventory writes a text that is never evaluated as a dictionary,
+    from ansible-core 2.19 on each one that is not trusted. AWX 24 cannot import such an address.
     """
     if isinstance(value, dict):
         return {without_templates(key): without_templates(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_templates(item) for item in value]
-    return wrap_var(value) if isinstance(value, str) and "{" in value else value
+    if not isinstance(value, str):
+        return value
+    return wrap_var(value) if "{" in value or value.startswith("#") else trust_as_template(value)
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):

@@ -16,8 +16,8 @@ import re
 import typing as t
 from urllib.parse import unquote
 
-from ansible.module_utils.basic import env_fallback
 from ansible.module_utils.common.validation import check_type_dict, check_type_list
+from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _printable, _text_lists
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
@@ -224,9 +224,22 @@ def has_surrogate(value: t.Any) -> bool:
 # --- progress -------------------------------------------------------------------------------------------------------
 
 
+def _environment(name: str) -> str:
+    """Return an environment variable as the fallback of an option.
+
+    An empty one counts as not set: a credential of AWX sets the variables of all its fields.
+
+    :raises AnsibleFallbackNotFound: the variable is not set.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise AnsibleFallbackNotFound
+    return value
+
+
 def progress_spec() -> Spec:
     """Return the options for the display of the progress, which the action plugin reads."""
-    return {"progress": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMFORK_PROGRESS"])}}
+    return {"progress": {"type": "bool", "default": True, "fallback": (_environment, ["VMFORK_PROGRESS"])}}
 
 
 # --- connection -----------------------------------------------------------------------------------------------------
@@ -235,24 +248,24 @@ def progress_spec() -> Spec:
 def connection_spec() -> Spec:
     """Return the options of the connection, with the names of vmware.vmware; only ``ca_path`` is ours."""
     return {
-        "hostname": {"type": "str", "fallback": (env_fallback, ["VMWARE_HOST"])},
-        "username": {"type": "str", "aliases": ["user", "admin"], "fallback": (env_fallback, ["VMWARE_USER"])},
+        "hostname": {"type": "str", "fallback": (_environment, ["VMWARE_HOST"])},
+        "username": {"type": "str", "aliases": ["user", "admin"], "fallback": (_environment, ["VMWARE_USER"])},
         "password": {
             "type": "str",
             "aliases": ["pass", "pwd"],
             "no_log": True,
-            "fallback": (env_fallback, ["VMWARE_PASSWORD"]),
+            "fallback": (_environment, ["VMWARE_PASSWORD"]),
         },
-        "port": {"type": "int", "default": 443, "fallback": (env_fallback, ["VMWARE_PORT"])},
-        "validate_certs": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMWARE_VALIDATE_CERTS"])},
-        "ca_path": {"type": "path", "fallback": (env_fallback, ["VMWARE_CA_PATH"])},
-        "proxy_host": {"type": "str", "fallback": (env_fallback, ["VMWARE_PROXY_HOST"])},
-        "proxy_port": {"type": "int", "fallback": (env_fallback, ["VMWARE_PROXY_PORT"])},
-        "proxy_username": {"type": "str", "fallback": (env_fallback, ["VMWARE_PROXY_USERNAME"])},
+        "port": {"type": "int", "default": 443, "fallback": (_environment, ["VMWARE_PORT"])},
+        "validate_certs": {"type": "bool", "default": True, "fallback": (_environment, ["VMWARE_VALIDATE_CERTS"])},
+        "ca_path": {"type": "path", "fallback": (_environment, ["VMWARE_CA_PATH"])},
+        "proxy_host": {"type": "str", "fallback": (_environment, ["VMWARE_PROXY_HOST"])},
+        "proxy_port": {"type": "int", "fallback": (_environment, ["VMWARE_PROXY_PORT"])},
+        "proxy_username": {"type": "str", "fallback": (_environment, ["VMWARE_PROXY_USERNAME"])},
         "proxy_password": {
             "type": "str",
             "no_log": True,
-            "fallback": (env_fallback, ["VMWARE_PROXY_PASSWORD"]),
+            "fallback": (_environment, ["VMWARE_PROXY_PASSWORD"]),
         },
     }
 
@@ -415,8 +428,8 @@ def engine(params: Params) -> EngineChoice:
 def guest_spec() -> Spec:
     """Return the options of the guest's login."""
     return {
-        "guest_username": {"type": "str", "fallback": (env_fallback, ["VMWARE_GUEST_USER"])},
-        "guest_password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VMWARE_GUEST_PASSWORD"])},
+        "guest_username": {"type": "str", "fallback": (_environment, ["VMWARE_GUEST_USER"])},
+        "guest_password": {"type": "str", "no_log": True, "fallback": (_environment, ["VMWARE_GUEST_PASSWORD"])},
         "guest_become": {"type": "str", "choices": ["none", "sudo"], "default": "none"},
         "guest_transfer_certs": {"type": "str", "choices": ["pinned", "ca", "ignore"], "default": "pinned"},
     }

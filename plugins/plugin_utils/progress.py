@@ -26,6 +26,7 @@ from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._progress import FILE_OPTION
+from ansible_collections.vmfork.vsphere.plugins.plugin_utils import cancellation
 
 FIRST_SECONDS = 2.0
 """A task that ends sooner displays nothing."""
@@ -121,10 +122,15 @@ def displayed(name: str) -> t.Iterator[str | None]:
 
 
 class ProgressAction(NormalAction):  # type: ignore[misc,unused-ignore]
-    """Ansible's own action for modules, which also displays the progress of the module."""
+    """Ansible's own action for modules, which also displays the progress, and ends the module of a canceled job."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the module."""
+        # A task with async is meant to outlive the play.
+        with contextlib.nullcontext() if self._task.async_val else cancellation.ended_with_playbook():
+            return self._run(tmp, task_vars)
+
+    def _run(self, tmp: str | None, task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         result: dict[str, t.Any]
         if not self._is_displayed():
             result = super().run(tmp, task_vars)

@@ -166,7 +166,8 @@ def check_playbook(name: str, variables: set[str]) -> None:
     assert playbook in PLAYBOOKS, f"there is no playbook {name}"
     files = [PLAYBOOKS[playbook], *(ROOT / "playbooks").glob("tasks/*.yml"), *(ROOT / "playbooks").glob("vars/*.yml")]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
-    of_role = set(ROLE["main"]["options"]) if f"{COLLECTION}vmfork" in text else set()
+    of_role = {option for entry_point in ROLE.values() for option in entry_point["options"]}
+    of_role = of_role if f"{COLLECTION}vmfork" in text else set()
     unknown = {
         variable for variable in variables if variable not in of_role and not re.search(rf"\b{variable}\b", text)
     }

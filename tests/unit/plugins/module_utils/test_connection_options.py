@@ -11,9 +11,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
+
+
+def test_empty_environment_variables_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential of AWX sets the variables of all its fields."""
+    spec = {**_arguments.connection_spec(), **_arguments.guest_spec(), **_arguments.progress_spec()}
+    names = [option["fallback"][1][0] for option in spec.values() if "fallback" in option]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    without = ArgumentSpecValidator(spec).validate({})
+    for name in names:
+        monkeypatch.setenv(name, "")
+    result = ArgumentSpecValidator(spec).validate({})
+    assert result.error_messages == []
+    assert result.validated_parameters == without.validated_parameters
+    monkeypatch.setenv("VMWARE_PORT", "8443")
+    assert ArgumentSpecValidator(spec).validate({}).validated_parameters["port"] == 8443
 
 
 def options(**given: Any) -> dict[str, Any]:
