@@ -56,7 +56,7 @@ SIMULATOR_MODULE := tests/simulator
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test env packages peers simulator build lint sanity unit browser simulator-test functional faults faults-sample \
-	integration integration-playbooks integration-modules sweep oldest bench costs docs test-matrix fleet clean tree
+	integration integration-playbooks integration-modules sweep oldest bench costs docs test-matrix tarball release-rehearsal fleet clean tree
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -208,6 +208,13 @@ oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest
 
 test-matrix: $(VENV)/.test $(B)/live $(B)/peers simulator ## unit and functional tests with every ansible-core that fits a Python here; ARGS=2.22 for one
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix $(ARGS)
+
+tarball: build simulator ## the release file alone, in an empty environment: installation, documentation, fork
+	PYTHONPATH=tests $(VENV)/bin/python tests/harness/tarball.py $(B)/artifact/*.tar.gz $(B)/tarball
+
+# With the version to release: make release-rehearsal VERSION=1.0.0
+release-rehearsal: $(VENV)/.test simulator ## every step of a release but the publication, in a clone; VERSION=1.0.0
+	tests/harness/release_rehearsal.sh $(VERSION) $(B)/release
 
 clean: ## remove .build
 	rm -rf $(B)

@@ -12,7 +12,7 @@ from harness.tree import checkout_files
 WANTED = ("SPDX-FileCopyrightText: vmfork.vsphere contributors", "SPDX-License-Identifier: GPL-3.0-or-later")
 LINES = 10
 # The license itself, and formats without comments that programs write.
-EXEMPT_NAMES = {"LICENSE", "go.sum"}
+EXEMPT_NAMES = {"LICENSE", "go.sum", "CHANGELOG.md", "changelog.yaml"}
 EXEMPT_SUFFIXES = {".json", ".png", ".ico"}
 
 
