@@ -56,7 +56,7 @@ SIMULATOR_MODULE := tests/simulator
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test env packages peers simulator build lint sanity unit browser simulator-test functional faults faults-sample \
-	integration integration-playbooks integration-modules sweep oldest bench costs docs test-matrix tarball release-rehearsal fleet clean tree
+	integration integration-playbooks integration-modules sweep oldest bench costs docs docs-sources test-matrix tarball release-rehearsal fleet clean tree
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -137,8 +137,12 @@ build: tree $(VENV)/.env ## build the collection and install it into .build/coll
 	cd $(TREE) && ansible-galaxy collection build --output-path $(B)/artifact
 	ansible-galaxy collection install --force --no-deps --offline -p $(B)/collections $(B)/artifact/*.tar.gz
 
-docs: build $(VENV)/.docs ## the documentation as web pages in .build/docs
+docs: docs-sources build $(VENV)/.docs ## the documentation as web pages in .build/docs
 	tests/harness/docs.sh $(B)/docs-sources $(B)/docs
+
+docs-sources: $(VENV)/.env ## the pages of the playbooks and the diagrams, in docs/docsite/rst
+	$(VENV)/bin/python tests/harness/playbook_pages.py
+	$(VENV)/bin/python tests/harness/diagrams.py
 
 # --- The parts of the tests
 

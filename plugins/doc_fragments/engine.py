@@ -30,5 +30,6 @@ options:
     default: auto
 notes:
   - The required vCenter privileges are listed in C(playbooks/files/privileges), one file per API. Create a role from
-    them. The README lists the objects on which the role is needed.
+    them. R(The guide, ansible_collections.vmfork.vsphere.docsite.guide_security.forks) lists the objects on which the
+    role is needed.
 """

@@ -5,7 +5,8 @@
 A VM is forked into eight, on two generations of vSphere; an appliance that has lost its OVF environment is repaired;
 and one that has lost its vApp options is restored. Each command shown is the command that runs.
 
-It is also a test: it fails with the output of the command if a step does not end as described here.
+It is also a test: it fails with the output of the command if a step does not end as described here, and if a
+transcript in the documentation shows something else.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ ansible-playbook vmfork.vsphere.vapp_restore -e vapp_backup_directory={BACKUP_DI
 -e vapp_restore_match_name=true -e vapp_restore_confirm=appliance-01"""
 POWER_ON_AGAIN = "govc vm.power -on appliance-01"
 
+DOCUMENTED = (Path("README.md"), Path("docs/docsite/rst/guide_ovf_environment.rst"))
+"""The pages that contain parts of the output. Such a block names a file of this directory."""
+
 NEW, OLD = ("-api-version", "8.0.3.0"), ("-api-version", "6.5")
 
 FIRST = "1. A running VM becomes eight, by Instant Clone in a vCenter 8.0 that is simulated on this machine:\n"
@@ -109,8 +113,12 @@ class Played:
     recap: str
 
 
+SHOWN: list[str] = []
+
+
 def show(*lines: str, indent: str = "") -> None:
-    """Print lines immediately."""
+    """Print lines immediately, and remember them."""
+    SHOWN.extend(lines)
     print(*(f"{indent}{line}" if line else "" for line in lines), sep="\n", flush=True)
 
 
@@ -227,6 +235,20 @@ def show_a_restore(environment: dict[str, str]) -> None:
     show(run(LOOK_AGAIN, environment), indent="  ")
 
 
+def comparable(text: str) -> list[str]:
+    """Return the lines of a text without what differs between runs: numbers, and the widths of columns."""
+    lines = [" ".join(re.sub(r"[0-9]+(?:[.][0-9]+)*", "0", line).split()) for line in text.splitlines()]
+    return [line for line in lines if line not in ("", "…")]
+
+
+def undocumented(page: str, shown: list[str]) -> list[str]:
+    """Return the lines of a page's transcripts that were not shown in this order."""
+    blocks = re.findall(r"(?m)^```console\n((?:(?!```).*\n)*)|^ *\.\. code-block:: console\n((?:(?: .*)?\n)*)", page)
+    remaining = iter(comparable("\n".join(shown)))
+    transcripts = [markdown or rst for markdown, rst in blocks if "tests/demo/" in markdown + rst]
+    return [line for block in transcripts for line in comparable(block) if line not in remaining]
+
+
 def main() -> int:
     """Run all parts with simulators, which are stopped in any case; return 1 if a part failed."""
     # The simulators must be stopped even if this process is asked to end.
@@ -238,6 +260,9 @@ def main() -> int:
                 show_a_fork(environment, {**os.environ, **old.environment, **OUTPUT})
             show_a_repair(environment, urlsplit(new.esx_url).netloc)
             show_a_restore(environment)
+        for page in DOCUMENTED:
+            differing = undocumented(page.read_text(encoding="utf-8"), SHOWN)
+            expect(not differing, f"{page} shows lines that this run did not: {differing}")
         show(END.format(fork=FORK))
     except (DemoFailed, SimulatorError) as error:
         print(error, file=sys.stderr)

@@ -19,13 +19,13 @@ USER = {"username": "forker", "password": "forkers-long-password"}
 
 
 def privileges(engine: str) -> list[str]:
-    """Return the privileges in a file, as the commands in the README read it."""
+    """Return the privileges in a file, as the commands in the guide read it."""
     lines = (ROLES / f"{engine}.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def assign_role(vcenter: VCenter, engine: str) -> None:
-    """Create the role, and assign it to a user on the objects that the README names."""
+    """Create the role, and assign it to a user on the objects that the guide names."""
     vcenter.control("POST", "users", {"name": USER["username"], "password": USER["password"]})
     vcenter.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
     vcenter.govc("pool.create", POOL)

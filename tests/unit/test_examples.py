@@ -23,6 +23,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.splitter import parse_kv
 from functional.launch import MODULES
 
+from ansible_collections.vmfork.vsphere.plugins.inventory import vmfork_children
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,10 @@ PLAYBOOKS = {path.stem: path for path in (ROOT / "playbooks").glob("*.yml")}
 
 VALUES = {"int": 1, "bool": True, "float": 1.0, "list": ["given"], "dict": {"key": "given"}, "str": "given"}
 """Placeholders for the values of templates."""
+
+
+OPTIONS_OF_ANSIBLE = {"compose", "groups", "strict", "cache", "cache_plugin", "cache_connection", "cache_timeout"}
+"""Options that an inventory plugin has by extending Ansible's documentation fragments."""
 
 
 class Block(NamedTuple):
@@ -160,6 +165,13 @@ def check_role(name: str, given: dict[str, Any]) -> None:
     assert ArgumentSpecValidator(spec).validate(filled_in(cleaned, {"options": spec})).error_messages == []
 
 
+def check_inventory(given: dict[str, Any]) -> None:
+    """Check the configuration of the inventory plugin against its documented options."""
+    known = set(yaml.safe_load(vmfork_children.DOCUMENTATION)["options"]) | set(_arguments.connection_spec())
+    unknown = set(given) - known - OPTIONS_OF_ANSIBLE
+    assert not unknown, f"the inventory plugin has no options {unknown}"
+
+
 def check_playbook(name: str, variables: set[str]) -> None:
     """Check the variables of a playbook against those that it, its files or its role read."""
     playbook = name.removeprefix(COLLECTION)
@@ -184,7 +196,9 @@ def extra_variables(words: list[str]) -> set[str]:
 def test_examples_are_found_everywhere() -> None:
     """Otherwise the patterns above no longer match."""
     found = {block.where.split()[0] for block in BLOCKS}
-    assert {*MODULES, "README.md", "roles/vmfork/README.md", *GUIDES} <= found
+    with_examples = [page for page in GUIDES if re.search(r"code-block:: (yaml|console)", (ROOT / page).read_text())]
+    assert len(with_examples) > 5
+    assert {*MODULES, "README.md", "roles/vmfork/README.md", *with_examples} <= found
     named = [key for block in BLOCKS if block.kind == "yaml" for key, _given in tasks(yaml.safe_load(block.text))]
     assert {f"{COLLECTION}{module}" for module in MODULES} <= set(named)
     called = [words for block in BLOCKS if block.kind == "console" for words in commands(block.text)]
@@ -198,6 +212,8 @@ CONSOLE = [pytest.param(block, id=block.where) for block in BLOCKS if block.kind
 @pytest.mark.parametrize("block", YAML)
 def test_yaml(block: Block) -> None:
     document = yaml.safe_load(block.text)
+    if isinstance(document, dict) and document.get("plugin") == f"{COLLECTION}vmfork_children":
+        check_inventory(document)
     for key, given in tasks(document):
         kind, _space, name = key.rpartition(" ")
         if kind == "role":
@@ -236,6 +252,7 @@ def test_console(block: Block) -> None:
         ("- vmfork.vsphere.vmfork_child: {parent_name: a, name: [b], children: [{name: b}]}", "mutually exclusive"),
         ("- role: vmfork.vsphere.vmfork\n  vmfork_parent: golden", "the role has no variables"),
         ("- ansible.builtin.import_playbook: vmfork.vsphere.forks", "there is no playbook"),
+        ("plugin: vmfork.vsphere.vmfork_children\nparent: golden", "has no options"),
         ("- module_defaults:\n    group/vmfork.vsphere.all: {host: a}", "has no options"),
     ],
 )
@@ -264,7 +281,11 @@ def test_wrong_commands_are_found(text: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "roles/vmfork/vars/main.yml", "tests/integration/targets/playbook_fork/defaults/main.yml"],
+    [
+        "docs/docsite/rst/guide_getting_started.rst",
+        "roles/vmfork/vars/main.yml",
+        "tests/integration/targets/playbook_fork/defaults/main.yml",
+    ],
 )
 def test_every_connection_variable_is_documented(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ import subprocess
 import pytest
 import yaml
 from ansible.errors import AnsibleError
+from harness import playbook_pages
 from unit import templates
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments
@@ -114,10 +115,33 @@ def test_lists_without_a_name(name: str, value: object, is_refused: bool) -> Non
         assert found == ([] if not value else [str(value).strip("[],'\" ")])
 
 
-def test_readme_lists_connection_variables() -> None:
-    readme = (ROOT / "README.md").read_text()
-    missing = {option for option in _arguments.connection_spec() if f"`vmfork_{option}`" not in readme}
-    assert missing <= {"timeout"}
+def test_pages_of_playbooks_are_up_to_date() -> None:
+    assert playbook_pages.outdated() == [], "run python tests/harness/playbook_pages.py"
+
+
+def test_page_of_a_playbook_has_its_variables() -> None:
+    """Those of the comment, with continued lines, and those of the entry point of the role."""
+    text = (ROOT / "playbooks" / "vapp_restore.yml").read_text()
+    before, rows, after = playbook_pages.comment(text)
+    assert before[0].startswith("Restore the vApp options of VMs from a backup")
+    assert (
+        dict(rows)["``vapp_folder``, ``vapp_datacenter``"] == "where to look for the VMs; default: the entire vCenter"
+    )
+    assert after[0].startswith("Secrets that the backup has encrypted")
+    pages = {path.stem: page for path, page in playbook_pages.pages().items()}
+    for name, entry in (("fork", "main"), ("remove_children", "remove"), ("thaw_parent", "thaw")):
+        spec = yaml.safe_load((ROOT / "roles/vmfork/meta/argument_specs.yml").read_text())["argument_specs"][entry]
+        assert set(re.findall(r"^   \* - ``(\w+)``$", pages[f"playbook_{name}"], re.MULTILINE)) == set(spec["options"])
+
+
+def test_markup_of_options_becomes_links() -> None:
+    given = (
+        "As O(a.b.c#module:d), O(e=f), V(true), M(a.b.c), P(a.b.r#role), R(the guide, x.y) and RV(a.b.c#module:z[])."
+    )
+    assert playbook_pages.markup(given) == (
+        "As :ansopt:`a.b.c#module:d`, ``e=f``, ``true``, :ansplugin:`a.b.c#module`, :ansplugin:`a.b.r#role`, "
+        ":ref:`the guide <x.y>` and :ansretval:`a.b.c#module:z[]`."
+    )
 
 
 @pytest.mark.parametrize("name", ["ovfenv_repair_batch", "ovfenv_repair_max_failures"])
