@@ -25,6 +25,7 @@ Layers = tuple[tuple[str, ...], ...]
 LAYERS: Layers = (
     ("_module",),
     ("_arguments",),
+    ("_conformance",),
     ("_fork", "_ovf"),
     ("_guest", "_hidden_api"),
     ("_power", "_privileges"),

@@ -23,7 +23,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs/docsite/rst"
 LABEL = "ansible_collections.vmfork.vsphere.docsite."
-GUIDES = {"ovfenv": "guide_ovf_environment", "vapp": "guide_vapp_backup", "thaw": "guide_operations"}
+GUIDES = {
+    "ovfenv": "guide_ovf_environment",
+    "vapp": "guide_vapp_backup",
+    "thaw": "guide_operations",
+    "conformance": "guide_evidence",
+}
 """The guide to a playbook, by the first word of its name. The guide to all others is about forking."""
 
 HEAD = """..
@@ -42,7 +47,7 @@ HEAD = """..
 Row = tuple[str, str]
 """A variable, or several, and its description, both in reStructuredText."""
 
-_NAME = r"(?:ovfenv|vapp|vmfork)_\w+"
+_NAME = r"(?:conformance|ovfenv|vapp|vmfork)_\w+"
 _ROW = re.compile(rf"  ({_NAME}(?:, {_NAME})*)(?:  +(\S.*))?$")
 _LITERAL = re.compile(r"(?<![\w.`,])(?:vmfork\.vsphere\.\w+|(?:\w+,)*\w+_\w+(?:\.[a-z]+\b)?)|(?<![\w-])--[a-z][\w-]*")
 

@@ -25,7 +25,7 @@ INSTANT_CLONE_RULES = re.compile(r"instant_clone|chain_limit|no_free_port|opaque
 MOB_RULES = re.compile(r"mob_")
 BOTH_ENGINES_RULES = re.compile(
     r"frozen_|unready_|_inherited|config_params_|network_after_fork|guestinfo_|mac_change_|_mac_|info_set_|child_disk_"
-    r"|transfer_url|child_of_vapp_member"
+    r"|transfer_url|child_of_vapp_member|^change_version_"
 )
 ALL_TRANSPORTS_RULES = re.compile(r"mac_conflict|reserved_macs|names_differing_in_case")
 

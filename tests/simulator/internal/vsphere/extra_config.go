@@ -6,7 +6,9 @@
 package vsphere
 
 import (
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -53,6 +55,13 @@ func setExtraConfig(ctx *simulator.Context, vm *simulator.VirtualMachine, values
 	}
 	changes = append(changes, types.PropertyChange{Name: "config.extraConfig", Val: entries})
 	ctx.Update(vm, changes)
+}
+
+// renewChangeVersion publishes a new config.changeVersion, as govmomi's
+// simulator does after a reconfigure. The caller holds the lock.
+func renewChangeVersion(ctx *simulator.Context, vm *simulator.VirtualMachine) {
+	version := strconv.FormatInt(time.Now().UnixNano(), 10)
+	ctx.Update(vm, []types.PropertyChange{{Name: "config.changeVersion", Val: version}})
 }
 
 // forgetGuestinfo removes, at a power-off, all guestinfo values that were set

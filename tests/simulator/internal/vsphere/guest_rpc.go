@@ -190,6 +190,9 @@ func (r *vmRun) infoSet(call guest.Call, key, value string) guest.Answer {
 	if !secret {
 		r.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 			setExtraConfig(ctx, object, map[string]string{key: value})
+			if r.vm.sim.rules.Is("change_version_info_set", "changed") {
+				renewChangeVersion(ctx, object)
+			}
 		})
 	}
 	return guest.Answer{OK: true}

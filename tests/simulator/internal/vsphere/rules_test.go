@@ -400,6 +400,44 @@ var ruleTests = map[string]struct {
 			b.Errorf("the guest reads %q", got)
 		}
 	}},
+	"change_version_race": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.inject(map[string]any{"method": "ReconfigVM_Task", "at": "task", "delay_ms": 200, "count": 2})
+		spec := "<spec><changeVersion>" + b.read(vm, "config").Config.ChangeVersion + "</changeVersion><annotation>x</annotation></spec>"
+		var started []types.ManagedObjectReference
+		for range 2 {
+			task, fault, err := b.raw.call("ReconfigVM_Task", vm.Type, vm.Value, spec)
+			if err != nil || fault != nil {
+				b.Fatal(fault, err)
+			}
+			started = append(started, types.ManagedObjectReference{Type: "Task", Value: task})
+		}
+		var faults []string
+		for _, task := range started {
+			faults = append(faults, b.ended(task).fault)
+		}
+		slices.Sort(faults)
+		if want := map[string][]string{"one": {"", "ConcurrentAccess"}, "both": {"", ""}}[choice]; !slices.Equal(faults, want) {
+			b.Errorf("%q", faults)
+		}
+	}},
+	"change_version_power_on": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		before := b.read(vm, "config").Config.ChangeVersion
+		b.expect("on", b.power(vm, true), "")
+		if changed := b.read(vm, "config").Config.ChangeVersion != before; changed != (choice == "changed") {
+			b.Errorf("changed: %t", changed)
+		}
+	}},
+	"change_version_info_set": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		before := b.read(vm, "config").Config.ChangeVersion
+		b.runIn(vm, "vmtoolsd --cmd 'info-set guestinfo.x 1'")
+		if changed := b.read(vm, "config").Config.ChangeVersion != before; changed != (choice == "changed") {
+			b.Errorf("changed: %t", changed)
+		}
+	}},
 	"extra_config_inherited": {guests: true, test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.expect("set", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>my.key</key><value xsi:type="xsd:string">v</value></extraConfig></spec>`), "")

@@ -194,6 +194,7 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	changes, nets := req.Spec.DeviceChange, v.Guest.Net
 	var edited []types.BaseVirtualDevice
 	var reservation *portReservation
+	compared := v.Config.ChangeVersion
 	before := func() types.BaseMethodFault {
 		vm, rules := v.instance(), v.sim.rules
 		vm.mu.Lock()
@@ -205,7 +206,10 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		case neverStarted && rules.Is("child_reconfigure", "InvalidState"):
 			return vimfault.WithText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
 		}
-		if asked := req.Spec.ChangeVersion; asked != "" && asked != v.Config.ChangeVersion {
+		if rules.Is("change_version_race", "one") {
+			compared = v.Config.ChangeVersion
+		}
+		if asked := req.Spec.ChangeVersion; asked != "" && asked != compared {
 			return vimfault.WithText(&types.ConcurrentAccess{}, "The operation cannot be completed because the virtual machine's configuration was changed meanwhile.")
 		}
 		fault := v.checkRename(req.Spec.Name)

@@ -29,6 +29,9 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
 		s.connectCards(ctx, object, true)
 		vm.setBootTime(s.now(), extraConfig(&object.VirtualMachine))
+		if s.rules.Is("change_version_power_on", "changed") {
+			renewChangeVersion(ctx, object)
+		}
 		s.poweredOn(ctx, vm, object, operationOf(ctx).origin)
 	case state == types.VirtualMachinePowerStatePoweredOff:
 		s.connectCards(ctx, object, false)

@@ -121,6 +121,7 @@ def test_no_name_at_all(children: Any) -> None:
 LOGIN = {"hostname": "vcenter.example.com", "username": "someone", "password": "a-long-password-of-someone"}
 VMS: dict[str, dict[str, Any]] = {
     "vmfork_child": {"parent_name": "golden", "name": "web-01"},
+    "vmfork_conformance": {"name": "golden", "path": "conformance"},
     "vmfork_info": {},
     "vmfork_preflight_info": {"parent_name": "golden", "count": 3},
     "vm_ovfenv_info": {},
