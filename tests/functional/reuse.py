@@ -120,7 +120,7 @@ class Shared:
         read = self.properties({vim.ManagedEntity: ["name", "parent"], vim.VirtualMachine: OF_VMS}, found)
         for entity in found:
             if isinstance(entity, vim.VirtualMachine):
-                read[entity._moId]["guest"] = str(self.observer.guest(entity._moId))
+                read[entity._moId]["guest"] = str(without_own_addresses(self.observer.guest(entity._moId)))
         return read
 
     def properties(self, wanted: dict[Any, Any], objects: list[Any]) -> dict[str, dict[str, str]]:
@@ -136,6 +136,13 @@ class Shared:
             read.obj._moId: {prop.name: str(prop.val) for prop in read.propSet}
             for read in self.content.propertyCollector.RetrieveContents([spec])
         }
+
+
+def without_own_addresses(guest: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a guest without the addresses that its kernel adds a second after an adapter is up."""
+    for interface in guest["state"]["interfaces"] or ():
+        interface["addresses"] = [each for each in interface["addresses"] or () if not each.startswith("fe80:")]
+    return guest
 
 
 def remove(entity: Any) -> None:
