@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from functional.engines import SOAP, Engine
-from functional.reuse import FLAGS, Pool, QuiescedVCenter
+from functional.reuse import Pool, QuiescedVCenter
 from functional.vapp import Estate, estate
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
+
+ALONE = ("-host", "0", "-vm", "1")
+"""Flags of the simulator of a test that does not name others: the guest of each VM takes time to start."""
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture
 def vcenter(request: pytest.FixtureRequest, engine: Engine, pool: Pool) -> Iterator[VCenter]:
-    """Start a vCenter for this engine with one host and two VMs; ``@pytest.mark.flags(...)`` adds flags."""
+    """Start a vCenter for this engine with one host and one VM; ``@pytest.mark.flags(...)`` adds flags."""
     markers = reversed(list(request.node.iter_markers("flags")))  # flags of the test override those of its file
     flags = [flag for marker in markers for flag in marker.args]
     if "quiesced" in request.fixturenames and not flags:
@@ -38,7 +41,7 @@ def vcenter(request: pytest.FixtureRequest, engine: Engine, pool: Pool) -> Itera
         yield reused
         pool.put(reused)
         return
-    with Simulator("-api-version", engine.api_version, *FLAGS, "-exit-after", "10m", *flags) as simulator:
+    with Simulator("-api-version", engine.api_version, *ALONE, "-exit-after", "10m", *flags) as simulator:
         yield VCenter(simulator, engine)
 
 

@@ -19,8 +19,8 @@ from harness.simulator import Simulator
 from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 
-FLAGS = ("-vm", "2", "-host", "1")
-"""Flags of the simulator of a test that does not name others."""
+FLAGS = ("-vm", "2", "-host", "0")
+"""Their flags. Tests use the other VM as one that is not theirs."""
 OBSERVER = ("observer", "observer-of-the-pool-0123456789")
 """The login that reads the state; the modules have another one."""
 OF_VMS = ("config.changeVersion", "config.extraConfig", "config.forkConfigInfo", "runtime", "snapshot", "resourcePool")

@@ -99,7 +99,7 @@ def test_children_cost_their_requests_and_a_constant_number_of_calls(quiesced: V
 
 
 @instant_clone_only("it is about the VMs that exist, which both engines have in common")
-@pytest.mark.flags("-guest", "none")
+@pytest.mark.flags("-guest", "none", "-host", "1")
 def test_nothing_to_do_for_200_children(vcenter: VCenter) -> None:
     children = [{"name": f"web-{number:03}"} for number in range(200)]
     task = {"parent_name": vcenter.parent, "children": children, "wait_for": "powered_on", "allow_running_parent": True}

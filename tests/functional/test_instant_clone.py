@@ -83,6 +83,7 @@ def test_clone_of_another_tool(source: VCenter) -> None:
     assert source.exists("/DC0/vm/copy")
 
 
+@pytest.mark.flags("-vm", "2")
 def test_children_of_a_deleted_parent(source: VCenter) -> None:
     """They are listed, but a child and a copy with its BIOS UUID cannot be told apart."""
     twin = source.fork("web-01", "web-02").child("web-02")
@@ -242,6 +243,7 @@ def test_check_mode_asks_the_server(source: VCenter) -> None:
     assert "Could not check with vCenter in advance" in again.raw
 
 
+@pytest.mark.flags("-host", "1")
 def test_check_mode_shows_the_servers_error(source: VCenter) -> None:
     given = {"parent_name": source.parent, "name": "web-01", "resource_pool": "/DC0/host/DC0_C0/Resources"}
     predicted, done = (source.fails("vmfork_child", check=check, **given) for check in (True, False))
@@ -268,6 +270,7 @@ def test_nothing_needs_enabling(vcenter: VCenter) -> None:
     assert not CHANGING & set(calls)
 
 
+@pytest.mark.flags("-host", "1")
 def test_another_host_is_refused(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, esxi_hostname="DC0_C0_H0")
     assert "is on DC0_H0, not on DC0_C0_H0, and Instant Clone creates children on the parent's own host" in refusal.msg

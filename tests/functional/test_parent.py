@@ -35,6 +35,7 @@ def test_enabled_while_powered_off(vcenter: VCenter) -> None:
     assert vcenter.enable()["parent"]["power_state"] == "poweredOff"
 
 
+@pytest.mark.flags("-vm", "2")
 def test_esxi_hostname(vcenter: VCenter) -> None:
     assert vcenter.enable(esxi_hostname="DC0_H0")["parent"]["esxi_hostname"] == "DC0_H0"
     refusal = vcenter.fails("vmfork_parent", name="DC0_H0_VM1", esxi_hostname="nowhere")

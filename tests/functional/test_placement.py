@@ -12,7 +12,7 @@ from functional.vcenter import VCenter
 
 pytestmark = [
     pytest.mark.engines(INSTANT_CLONE, why="places are looked up in the same way for both engines"),
-    pytest.mark.flags("-guest", "none"),
+    pytest.mark.flags("-guest", "none", "-vm", "2", "-host", "1"),
 ]
 
 RUNNING: dict[str, Any] = {"allow_running_parent": True, "wait_for": "powered_on"}

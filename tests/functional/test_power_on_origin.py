@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import history
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-pytestmark = pytest.mark.flags("-guest", "none")
+pytestmark = pytest.mark.flags("-guest", "none", "-vm", "2", "-host", "1")
 ON_A_HOST_ALONE, IN_A_CLUSTER = "DC0_H0_VM0", "DC0_C0_RP0_VM0"
 
 

@@ -105,7 +105,7 @@ def test_datastore_that_is_lost(quiesced: VCenter) -> None:
 
 
 def test_host_in_maintenance_mode(vcenter: VCenter) -> None:
-    vcenter.govc("vm.power", "-off", "-force", vcenter.parent, "DC0_H0_VM1")
+    vcenter.govc("vm.power", "-off", "-force", vcenter.parent)
     vcenter.govc("host.maintenance.enter", "DC0_H0")
     found = preflight(vcenter, count=2)
     assert (check(found, "host")["status"], found["room"]) == ("block", 0)

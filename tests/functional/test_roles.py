@@ -75,6 +75,7 @@ DELETE = "VirtualMachine.Inventory.Delete"
 PLACES = ("VirtualMachine.Inventory.CreateFromExisting", "Resource.AssignVMToPool", "Datastore.AllocateSpace")
 
 
+@pytest.mark.flags("-vm", "2")
 def test_vmfork(vcenter: VCenter, lacks: Callable[..., None]) -> None:
     assign_role(vcenter, "vmfork")
     tried: set[str] = set()
@@ -91,7 +92,7 @@ def test_vmfork(vcenter: VCenter, lacks: Callable[..., None]) -> None:
     assert tried == set(privileges("vmfork"))
 
 
-@pytest.mark.flags("-api-version", "8.0.3.0")
+@pytest.mark.flags("-api-version", "8.0.3.0", "-vm", "2")
 def test_instant_clone(vcenter: VCenter, lacks: Callable[..., None]) -> None:
     assign_role(vcenter, "instant_clone")
     tried: set[str] = set()

@@ -43,7 +43,9 @@ UNIT = ["tests/harness/pytest.sh", "unit", "tests/unit", "-q"]
 # The longest of those that load neither Ansible nor pyVmomi.
 WITHOUT_BOTH = [
     "tests/unit/test_architecture.py",
+    "tests/unit/test_guest_cloud_init.py",
     "tests/unit/test_guest_identity.py",
+    "tests/unit/test_guest_network_programs.py",
     "tests/unit/test_guest_scripts.py",
     "tests/unit/plugins/module_utils/_guest/test_posix.py",
     "tests/unit/plugins/module_utils/_ovf/test_document.py",

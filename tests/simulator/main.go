@@ -52,7 +52,7 @@ func run() error {
 	flag.StringVar(&options.ESXListen, "esx-l", "", "address of an ESXi endpoint: the API of one host and its VMs, without vCenter")
 	flag.StringVar(&options.ESXHost, "esx-host", "DC0_H0", "the host that the ESXi endpoint is")
 	flag.IntVar(&options.VMs, "vm", 2, "VMs per resource pool")
-	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster")
+	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster; without hosts there is no cluster")
 	flag.IntVar(&options.Datacenters, "dc", 1, "datacenters, each with all of that")
 	flag.IntVar(&options.Opaque, "opaque-networks", 0, "opaque networks per datacenter")
 	flag.StringVar(&options.APIVersion, "api-version", "8.0.3.0", "version of the vSphere API; from 6.7 on with Instant Clone")

@@ -52,6 +52,7 @@ type newVM struct {
 func (s *Simulator) build() error {
 	s.model = simulator.VPX()
 	s.model.ClusterHost = s.options.Hosts
+	s.model.Cluster = min(s.model.Cluster, s.options.Hosts)
 	s.model.Machine = 0
 	s.model.Datacenter = max(1, s.options.Datacenters)
 	s.model.OpaqueNetwork = s.options.Opaque
