@@ -53,7 +53,15 @@ WITHOUT_BOTH = [
 ]
 FUNCTIONAL = ["tests/harness/pytest.sh", "functional", "tests/functional", "-q"]
 DEMO = ["python", "tests/demo/demo.py"]
-TOOLS = ("ansible-builder", "ansible-runner", "pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-powershell")
+TOOLS = (
+    "ansible-builder",
+    "ansible-runner",
+    "pytest",
+    "pytest-xdist",
+    "hypothesis",
+    "tree-sitter",
+    "tree-sitter-powershell",
+)
 
 
 def python_for(pythons: range) -> str | None:
