@@ -17,12 +17,13 @@ cat >>"$sources/conf.py" <<'EOF'
 intersphinx_mapping = {}
 nitpick_ignore_regex = [("envvar", "ANSIBLE_.*")]
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["wrap.css"]
 EOF
-# The theme does not wrap the text of a table, so that most of it would be outside of a small page.
+# The theme does not wrap the text of a table or a long word, so that most of it would be outside of a small page.
 mkdir "$sources/static"
-cat >"$sources/static/tables.css" <<'EOF'
+cat >"$sources/static/wrap.css" <<'EOF'
 .wy-table-responsive table.docutils td, .wy-table-responsive table.docutils th { white-space: normal; overflow-wrap: break-word }
+h1, h2 { overflow-wrap: anywhere }
 @media (max-width: 768px) {
   .wy-table-responsive table.docutils { table-layout: fixed; width: 100% }
   .wy-table-responsive table.docutils col { width: auto !important }
