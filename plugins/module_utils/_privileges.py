@@ -18,6 +18,7 @@ NEEDS: dict[str, dict[str, str]] = {
     # "Required Privileges" in the vSphere API reference, and "Reconfigure privilege" of VirtualMachineConfigSpec.
     "PowerOnVM_Task": {"vm": "VirtualMachine.Interact.PowerOn"},
     "PowerOffVM_Task": {"vm": "VirtualMachine.Interact.PowerOff"},
+    "SuspendVM_Task": {"vm": "VirtualMachine.Interact.Suspend"},
     "Destroy_Task": {"vm": "VirtualMachine.Inventory.Delete"},
     "ReconfigVM_Task extraConfig": {"vm": "VirtualMachine.Config.AdvancedConfig"},
     "ReconfigVM_Task vAppConfig": {"vm": "VApp.ApplicationConfig"},

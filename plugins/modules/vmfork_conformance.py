@@ -69,7 +69,8 @@ options:
 notes:
   - Questions about the fork point and about the guest require O(guest_username) and O(guest_password). Without them,
     these questions are not asked.
-  - The required privileges are listed in C(playbooks/files/privileges/conformance.txt).
+  - The required privileges are those of all other modules and C(VirtualMachine.Interact.Suspend) on the VM. They are
+    listed in C(playbooks/files/privileges/conformance.txt).
 seealso:
   - module: vmfork.vsphere.vmfork_child
 """

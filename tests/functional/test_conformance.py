@@ -17,6 +17,7 @@ from functional.engines import INSTANT_CLONE, SOAP, Engine
 from functional.vapp import Appliance, estate
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
+from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._conformance import catalog, lab, record, run
 from ansible_collections.vmfork.vsphere.plugins.module_utils._conformance.answers import ANSWERED, Answer
@@ -28,6 +29,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selector
+from ansible_collections.vmfork.vsphere.plugins.module_utils._privileges import NEEDS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 FLAGS = ("-vm", "2", "-host", "1", "-exit-after", "10m")
@@ -35,6 +37,19 @@ NAME = "throw-away-vm"
 SECONDS = 230
 HANGS = ("frozen_guest_operations", "hang")
 """It takes a minute, so only ``make sweep`` tries it."""
+
+MANAGERS = (
+    vim.VirtualMachine,
+    vim.Datacenter,
+    vim.Folder,
+    vim.ResourcePool,
+    vim.Datastore,
+    vim.event.EventManager,
+    vim.vm.guest.AuthManager,
+    vim.vm.guest.FileManager,
+    vim.vm.guest.ProcessManager,
+)
+"""What has the methods whose privileges a role may or may not have."""
 
 UNANSWERED = {"event_page_limit"}
 """Questions without an answer by default: the simulator has too few events."""
@@ -51,14 +66,18 @@ def throw_away(engine: Engine) -> Iterator[tuple[VCenter, Appliance]]:
 
 
 @contextmanager
-def opened(vcenter: VCenter, warnings: list[str]) -> Iterator[lab.Lab]:
-    """Log in and find the VM, as the module does."""
-    simulator = vcenter.simulator
-    server = Server(simulator.host, simulator.username, simulator.password, simulator.port, validate_certs=False)
-    with Session(server, Budget(Deadline(SECONDS))) as session:
-        found = parents.find(session, select.choose(session, "auto", "auto"), Selector(name=NAME))
-        login = GuestLogin(simulator.guest_username, simulator.guest_password)
-        yield lab.Lab(found, session.deadline, login, warnings.append)
+def bench_of(engine: Engine, warnings: list[str]) -> Iterator[tuple[VCenter, lab.Lab]]:
+    """Start a simulator with a VM, log in, and find the VM, as the module does."""
+    with throw_away(engine) as (vcenter, _vm):
+        simulator = vcenter.simulator
+        server = Server(simulator.host, simulator.username, simulator.password, simulator.port, validate_certs=False)
+        with Session(server, Budget(Deadline(SECONDS))) as session:
+            found = parents.find(session, select.choose(session, "auto", "auto"), Selector(name=NAME))
+            login = GuestLogin(simulator.guest_username, simulator.guest_password)
+            bench = lab.Lab(found, session.deadline, login, warnings.append)
+            bench.begin()
+            yield vcenter, bench
+            bench.restore()
 
 
 def reversals(engine: Engine) -> Iterator[tuple[Question, str]]:
@@ -73,8 +92,7 @@ def test_reversed_rule_is_found(engine: Engine) -> None:
     """Each question is asked alone, on the VM as the question before has left it."""
     warnings: list[str] = []
     wrong = {}
-    with throw_away(engine) as (vcenter, _vm), opened(vcenter, warnings) as bench:
-        bench.begin()
+    with bench_of(engine, warnings) as (vcenter, bench):
         for question, value in reversals(engine):
             vcenter.rule(question.rule, value)
             if question.rule == "change_version_race":  # both requests arrive before the first task ends
@@ -85,17 +103,19 @@ def test_reversed_rule_is_found(engine: Engine) -> None:
             vcenter.control("DELETE", "rules")
             if answer.choice != value:
                 wrong[question.rule, value] = answer
-        bench.restore()
     assert not wrong, warnings
 
 
 @pytest.mark.parametrize("engine", [SOAP, INSTANT_CLONE], ids=lambda engine: engine.name)
 def test_run(engine: Engine, tmp_path: Path) -> None:
-    """The answers are those of the simulator, the files contain nothing else, and the VM is as before."""
+    """The answers are those of the simulator, the files contain nothing else, and the VM is as before.
+
+    The user has only the privileges of the file that names them.
+    """
     with throw_away(engine) as (vcenter, vm):
         before = state(vm)
         path = tmp_path / "answers"
-        given = {"name": NAME, "path": str(path), **vcenter.guest_login}
+        given = {"name": NAME, "path": str(path), **vcenter.guest_login, **restricted_user(vm)}
         planned = vcenter.ok("vmfork_conformance", **given, check=True)
         assert not path.exists()
         assert state(vm) == before
@@ -114,11 +134,25 @@ def test_run(engine: Engine, tmp_path: Path) -> None:
     recorded = json.loads(texts[0])
     assert record.misfits(recorded) == []
     assert recorded["answers"] == result["answers"]
-    for word in (NAME, "DC0", "LocalDS_0", "127.0.0.1", vcenter.simulator.password, vcenter.simulator.guest_password):
+    for word in (NAME, "DC0", "LocalDS_0", "127.0.0.1", given["password"], given["guest_password"]):
         assert not [text for text in texts if word in text], word
     salt = path / record.SALT_NAME
     assert stat.S_IMODE(salt.stat().st_mode) == 0o600
     assert salt.read_text().strip() not in "".join(texts)
+
+
+def restricted_user(vm: Appliance) -> dict[str, str]:
+    """Add a user who has the privileges of the file for this playbook, and return the login."""
+    file = Path(__file__).parents[2] / "playbooks/files/privileges/conformance.txt"
+    given = {line for line in file.read_text().splitlines() if line and not line.startswith("#")}
+    methods = [info for manager in MANAGERS for info in manager._methodInfo.values()]
+    every = {name for info in methods for name in (info.privId, *(param.privId for param in info.params)) if name}
+    every |= {name for needed in NEEDS.values() for name in needed.values()}
+    assert given < every
+    login = {"username": "prober@vsphere.local", "password": "a-long-password-of-the-prober"}
+    denied = sorted(name for name in every - given if not name.startswith("System."))
+    vm.vcenter.control("POST", "users", {"name": login["username"], "password": login["password"], "deny": denied})
+    return login
 
 
 def state(vm: Appliance) -> dict[str, Any]:
@@ -159,6 +193,18 @@ def wait_for_tasks(vm: Appliance) -> None:
         WaitForTask(task)
 
 
+def test_signal_in_the_middle(tmp_path: Path) -> None:
+    """The VM is restored before the task ends, and nothing is written but the salt."""
+    with throw_away(INSTANT_CLONE) as (vcenter, vm):
+        vm.power_on()
+        before = state(vm)
+        given = {"name": NAME, "path": str(tmp_path), "confirm": NAME, "questions": ["resume_events"]}
+        result = vcenter.fails("vmfork_conformance", **given, signal_at=(signal.SIGTERM, "SuspendVM_Task", 0))
+        assert state(vm) == before
+    assert "SIGTERM" in result.msg
+    assert [path.name for path in tmp_path.iterdir()] == [record.SALT_NAME]
+
+
 def test_vms_that_are_refused(tmp_path: Path) -> None:
     """Nothing is changed on them."""
     with throw_away(INSTANT_CLONE) as (vcenter, vm):
@@ -177,6 +223,9 @@ def test_vms_that_are_refused(tmp_path: Path) -> None:
         vcenter.ok("vmfork_child", parent_name=NAME, name="web-01", state="absent")
         vcenter.quiesce(name=NAME)
         assert "it is a fork parent" in vcenter.fails("vmfork_conformance", **given).msg
+        template = vm.estate.bare("template", "/DC0/vm/lab")
+        template.mo.MarkAsTemplate()
+        assert "is a template" in vcenter.fails("vmfork_conformance", **{**given, "name": "template"}).msg
         assert not (tmp_path / "answers").exists()
         assert lab.MARK not in state(vm)["extra"]
         assert identity.RECORD_KEY not in state(vm)["extra"]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from functional.engines import INSTANT_CLONE
-from functional.test_conformance import HANGS, opened, throw_away
+from functional.test_conformance import HANGS, bench_of
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._conformance import catalog, run
 from ansible_collections.vmfork.vsphere.plugins.module_utils._conformance.answers import Answer
@@ -14,11 +14,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._conformance.answer
 def test_guest_operation_that_hangs_is_found() -> None:
     warnings: list[str] = []
     rule, value = HANGS
-    with throw_away(INSTANT_CLONE) as (vcenter, _vm), opened(vcenter, warnings) as bench:
-        bench.begin()
+    with bench_of(INSTANT_CLONE, warnings) as (vcenter, bench):
         vcenter.rule(rule, value)
         question = catalog.BY_RULE[rule]
         answer = Answer(rule, "", question.choices[0])
         run.ask(bench, question, answer, 0.0)
-        bench.restore()
     assert answer.choice == value, warnings

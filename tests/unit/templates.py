@@ -36,6 +36,17 @@ def trusted(value: Any) -> Any:
     return trust_as_template(value) if isinstance(value, str) else value
 
 
+def result_of_a_module(value: Any) -> Any:
+    """Return the value as Ansible registers it: what a module returns is no template."""
+    try:
+        from ansible.template import trust_as_template  # noqa: F401
+    except ImportError:
+        from ansible.utils.unsafe_proxy import wrap_var
+
+        return wrap_var(value)
+    return value
+
+
 def templar(variables: Mapping[str, Any], loader: DataLoader | None = None) -> Templar:
     """Return what evaluates templates with variables, whose texts may be templates."""
     known = {name: trusted(value) for name, value in variables.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from unit.templates import evaluate
+from unit.templates import evaluate, result_of_a_module
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 (TASK,) = yaml.safe_load((PLAYBOOKS / "tasks" / "children_stats.yml").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def passed(children: list[dict[str, Any]]) -> Any:
     summary = {"created": len(children), "failed": 0, "seconds": 2.5, "timeline": {"ready": None}}
     result = {"parent": {"name": "golden"}, "children": children, "summary": summary}
     (template,) = TASK["ansible.builtin.set_stats"]["data"].values()
-    return evaluate(template, {**TASK["vars"], "vmfork_result": result})
+    return evaluate(template, {**TASK["vars"], "vmfork_result": result_of_a_module(result)})
 
 
 def test_children_and_addresses() -> None:

@@ -95,7 +95,7 @@ def _event_type_subclasses(lab: Lab) -> str:
     lab.set_probe(PROBE)
     lab.events(None, lambda kinds: "VmReconfiguredEvent" in kinds)
     found = lab.need(_query(lab, type=[vim.event.VmEvent])) or []
-    return "included" if any(type(event) is not vim.event.VmEvent for event in found) else "excluded"
+    return "included" if any(kind(event) != "VmEvent" for event in found) else "excluded"
 
 
 def _event_page_limit(lab: Lab) -> str:

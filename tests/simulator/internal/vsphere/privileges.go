@@ -26,6 +26,7 @@ const (
 	assignNetwork     = "Network.Assign"
 	powerOn           = "VirtualMachine.Interact.PowerOn"
 	powerOff          = "VirtualMachine.Interact.PowerOff"
+	suspend           = "VirtualMachine.Interact.Suspend"
 	deleteVM          = "VirtualMachine.Inventory.Delete"
 	provisioningClone = "VirtualMachine.Provisioning.Clone"
 	createExisting    = "VirtualMachine.Inventory.CreateFromExisting"
@@ -87,6 +88,8 @@ func (s *Simulator) requiredPrivileges(method *simulator.Method) []requiredPrivi
 		return required
 	case *types.PowerOffVM_Task, *types.ShutdownGuest:
 		return on(this, powerOff)
+	case *types.SuspendVM_Task:
+		return on(this, suspend)
 	case *types.Destroy_Task:
 		if this.Type == "VirtualMachine" {
 			return on(this, deleteVM)

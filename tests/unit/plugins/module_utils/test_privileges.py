@@ -17,7 +17,7 @@ from pyVmomi import vim
 from ansible_collections.vmfork.vsphere.plugins.module_utils._privileges import NEEDS
 
 ROLES = Path(__file__).parents[4] / "playbooks" / "files" / "privileges"
-MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child", "vm_vapp_options", "vapp_restore")
+MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child", "vm_vapp_options", "vapp_restore", "vmfork_conformance")
 
 BOTH = {
     "PowerOnVM_Task",
@@ -29,7 +29,7 @@ BOTH = {
     "StartProgramInGuest",
     "ValidateCredentialsInGuest",
 }
-FILES = {
+FILES: dict[str, set[str]] = {
     "vmfork": BOTH
     | {"EnableForkParent_Task", "DisableForkParent_Task", "CreateForkChild_Task", "ReconfigVM_Task uuid"},
     "instant_clone": BOTH
@@ -50,6 +50,9 @@ FILES = {
         "ReconfigVM_Task vAppConfig",
     },
 }
+FILES["conformance"] = (
+    FILES["vmfork"] - {"ReconfigVM_Task uuid"} | FILES["instant_clone"] | FILES["vapp_options"] | {"SuspendVM_Task"}
+)
 """File of a role → the methods that it is for."""
 
 MANAGERS = (
@@ -74,6 +77,7 @@ def published(method: str) -> str | None:
     [
         "PowerOnVM_Task",
         "PowerOffVM_Task",
+        "SuspendVM_Task",
         "CreateTemporaryDirectoryInGuest",
         "InitiateFileTransferToGuest",
         "StartProgramInGuest",
