@@ -26,6 +26,7 @@ LAYERS: Layers = (
     ("_module",),
     ("_arguments",),
     ("_conformance",),
+    ("_pool",),
     ("_fork", "_ovf"),
     ("_guest", "_hidden_api"),
     ("_power", "_privileges"),
