@@ -511,7 +511,7 @@ def _notes(pool: _Pool, ends: t.Sequence[End]) -> list[Note]:
 def _creations(pool: _Pool, ends: t.Sequence[End]) -> list[Create]:
     """Return which children to create.
 
-    Children that end in this run still count for ``max_count``: their end may fail.
+    Children that end in this run keep their slots until the next one: their end may fail.
     """
     spec = pool.spec
     if spec.mode is not Mode.PRESENT:
@@ -524,27 +524,29 @@ def _creations(pool: _Pool, ends: t.Sequence[End]) -> list[Create]:
     if missing <= 0:
         return []
     slots = _free_slots(pool)
-    room = max(0, spec.max_count - len(pool.inventory.children))
-    if min(room, len(slots)) < missing:
+    if len(slots) < missing:
         pool.limits.append(
-            f"{missing - min(room, len(slots))} ready children are missing because of max_count ({spec.max_count}). "
+            f"{missing - len(slots)} ready children are missing because of max_count ({spec.max_count}). "
             "Raise it, or wait for releases."
         )
-    return _spread(pool, slots[: min(room, missing)])
+    return _spread(pool, slots[:missing])
 
 
 def _free_slots(pool: _Pool) -> list[int]:
     """Return the slots whose names new children may get, gaps first.
 
-    Whatever two tasks create at once has these names. So only as many slots are used as ``max_count`` leaves to
-    children without one of them: those that were renamed or moved, and those of a larger ``max_count``.
+    This alone keeps ``max_count``: what several tasks create at once has names of slots, and each only once. Children
+    without a slot, because they were renamed or moved, or ``max_count`` was larger, take the last slots away.
     """
-    slots = [child.slot for child in pool.inventory.children]
+    taken = {child.slot for child in pool.inventory.children}
+
+    def without_slot(last: int) -> int:
+        return len(pool.inventory.children) - len(taken.intersection(range(1, last + 1)))
+
     last = pool.spec.max_count
-    while last > 0 and last + sum(1 for slot in slots if slot is None or slot > last) > pool.spec.max_count:
+    while last > 0 and last + without_slot(last) > pool.spec.max_count:
         last -= 1
-    taken = {*slots, *pool.inventory.foreign_slots}
-    return [slot for slot in range(1, last + 1) if slot not in taken]
+    return [slot for slot in range(1, last + 1) if slot not in taken | pool.inventory.foreign_slots]
 
 
 def _spread(pool: _Pool, slots: t.Sequence[int]) -> list[Create]:

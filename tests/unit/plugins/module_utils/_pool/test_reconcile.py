@@ -106,6 +106,14 @@ def test_children_that_cannot_be_used_count_for_max_count() -> None:
     assert plan(*others, ready_count=3, max_count=4).actions == (Create(4, "vm-1"),)
 
 
+@pytest.mark.parametrize("doubt", [{"is_reachable": False}, {"kin": Kin.ORPHAN}, {"kin": Kin.DOUBTFUL}])
+@pytest.mark.parametrize("state", State)
+def test_children_that_cannot_be_used_are_never_touched(state: State, doubt: dict[str, t.Any]) -> None:
+    for mode in (Mode.PRESENT, Mode.DRAINED, Mode.ABSENT):
+        its = plan(vm(1, state, generation="g0", boot_time=NOW, is_healthy=False, **doubt), mode=mode, force=True)
+        assert its.actions == ()
+
+
 def test_names_of_foreign_vms_are_left_out() -> None:
     assert plan(ready_count=2, foreign_slots=frozenset({1})).actions == (Create(2, "vm-1"), Create(3, "vm-1"))
 
@@ -113,6 +121,17 @@ def test_names_of_foreign_vms_are_left_out() -> None:
 def test_a_renamed_child_takes_the_last_slot() -> None:
     its = plan(vm(1, slot=None), ready_count=3, max_count=3)
     assert its.actions == (Create(1, "vm-1"), Create(2, "vm-1"))
+
+
+def test_two_children_of_one_slot_take_two() -> None:
+    assert plan(vm(1), vm(1, key="vm-900"), ready_count=5, max_count=3).actions == (Create(2, "vm-1"),)
+
+
+def test_an_ended_child_keeps_its_slot() -> None:
+    children = (vm(1, State.RELEASING), vm(2, State.RELEASING, slot=None))
+    assert [action for action in plan(*children, ready_count=3, max_count=3).actions if isinstance(action, Create)] == [
+        Create(2, "vm-1")
+    ]
 
 
 def test_a_child_above_a_lowered_max_count_takes_a_slot() -> None:
@@ -155,7 +174,7 @@ def test_a_lower_max_count_ends_no_lease() -> None:
     ],
 )
 def test_why_a_child_is_ended(child: PoolChild, reason: str | None) -> None:
-    options = {"ready_count": 2, "ready_ttl": 86400, "update_strategy": UpdateStrategy.ROLLING}
+    options = {"ready_count": 2, "ready_ttl": 86400, "update_strategy": UpdateStrategy.ROLLING, "force": True}
     assert ended(child, vm(2), **options) == ([(1, reason)] if reason is not None else [])
 
 
@@ -174,6 +193,28 @@ def test_most_are_unhealthy() -> None:
     its = plan(*children, vm(3), ready_count=3)
     assert its.actions == ()
     assert [limit[:48] for limit in its.limits] == ["More than half of the idle children look unhealt"]
+
+
+def test_most_become_unhealthy() -> None:
+    assert plan(vm(1, is_healthy=False), vm(2, is_healthy=False), vm(3), ready_count=3).actions == ()
+
+
+def test_unhealthy_ones_are_replaced_in_parts() -> None:
+    dead = [vm(number, State.UNHEALTHY, since=ago(hours=1), is_healthy=False) for number in (1, 2, 3)]
+    children = [*dead, *(vm(number) for number in range(4, 9))]
+    assert len(ended(*children, ready_count=8, max_deletions=Amount(8))) == 2
+    assert len(ended(*children, ready_count=8, force=True)) == 3
+
+
+def test_what_ends_is_not_noted() -> None:
+    children = (vm(1, is_healthy=False, created=ago(hours=2)), vm(2), vm(3))
+    assert plan(*children, ready_count=2).actions == (End("vm-101", Reason.SURPLUS),)
+
+
+def test_an_unknown_generation_makes_nothing_outdated() -> None:
+    unknown = {"parents": (replace(GOLDEN, generation=None),), "update_strategy": UpdateStrategy.ROLLING}
+    its = plan(vm(1), vm(2), ready_count=2, **unknown)
+    assert (its.actions, its.outdated) == ((), frozenset())
 
 
 def test_unhealthy_ones_do_not_push_out_healthy_ones() -> None:
@@ -522,6 +563,8 @@ class World(RuleBasedStateMachine):
         left = [(first[0], action) for action in first[1].actions]
         for _step in range(data.draw(st.integers(0, len(left)))):
             self.carry_out(*left.pop(data.draw(st.integers(0, len(left) - 1))))
+        for key in data.draw(st.lists(st.sampled_from(sorted(self.vms)), max_size=2)) if self.vms else []:
+            self.vms.pop(key, None)  # somebody else removes a child meanwhile
         second = self.plan()
         left = data.draw(st.permutations([*left, *((second[0], action) for action in second[1].actions)]))
         for seen, action in left:
@@ -545,5 +588,5 @@ class World(RuleBasedStateMachine):
             self.plan()
 
 
-World.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+World.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestWorld = World.TestCase
