@@ -25,6 +25,9 @@ if t.TYPE_CHECKING:
 PREFIXES = (guestinfo.PARAMS, "guestinfo.ic.")
 """Prefixes of config params: the one that VMFork uses, and the one that published scripts for Instant Clone read."""
 
+NOT_INHERITED = (*PREFIXES, "vmfork.")
+"""Prefixes of the parent's keys that a child must not get. Those of our records begin with ``vmfork.``"""
+
 
 class InstantCloneEngine:
     """See :class:`base.Engine`."""
@@ -94,13 +97,14 @@ class InstantCloneEngine:
         return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child._replace(params={})))
 
     def _spec(self, child: CreateRequest) -> t.Any:
-        # If the parent is a child itself, its own params are not meant for its children.
-        params = {key: "" for key, value in child.inherited.items() if value and key.startswith(PREFIXES)}
-        params.update({full: value for key, value in child.params.items() for full in self.param_keys(key)})
+        # The parent's records, and its own params if it is a child itself, are not meant for its children.
+        inherited = {key: "" for key, value in child.inherited.items() if value and key.startswith(NOT_INHERITED)}
+        params = {full: value for key, value in child.params.items() for full in self.param_keys(key)}
+        keys = {**inherited, **child.record, **params}
         location: dict[str, t.Any] = {**child.location, "deviceChange": list(child.device_changes)}
         return vim.vm.InstantCloneSpec(
             name=child.name,
             location=vim.vm.RelocateSpec(**location),
-            config=[vim.option.OptionValue(key=key, value=value) for key, value in {**child.record, **params}.items()],
+            config=[vim.option.OptionValue(key=key, value=value) for key, value in keys.items()],
             biosUuid=child.bios_uuid,
         )

@@ -44,6 +44,8 @@ def test_request() -> None:
             "guestinfo.fork.hostname": "source",
             "guestinfo.fork.gone": "",
             "guestinfo.other": "kept",
+            "vmfork.child": "the parent's",
+            "vmfork.pool": "the parent's",
         },
     )
     engine = InstantCloneEngine(server)
@@ -52,6 +54,7 @@ def test_request() -> None:
     assert (spec.name, spec.biosUuid, spec.location.folder) == ("web-01", request.bios_uuid, folder)
     assert {option.key: option.value for option in spec.config} == {
         "vmfork.child": "record",
+        "vmfork.pool": "",
         "guestinfo.ic.ipaddress": "",
         "guestinfo.fork.hostname": "web-01",
         "guestinfo.ic.hostname": "web-01",
