@@ -33,10 +33,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.reconcile imp
     PoolChild,
     PoolParent,
 )
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.taking import CHANGE_VERSION
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
-
-CHANGE_VERSION = "config.changeVersion"
 
 _RECORD_PATH = _extra_config.path(record.CHILD_KEY)
 
@@ -92,10 +91,6 @@ class Survey:
     inventory: Inventory
     now: datetime.datetime
     found: t.Mapping[str, _inventory.Found]
-
-    def change_version(self, key: str) -> str | None:
-        """Return the version that a reconfigure of this VM must name; ``None``: it must not be changed."""
-        return self.found[key].values.get(CHANGE_VERSION) or None
 
 
 def survey(session: Session, engine: Engine, names: PoolNames) -> Survey:

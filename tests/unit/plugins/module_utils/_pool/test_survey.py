@@ -85,7 +85,7 @@ def test_child(estate: Estate) -> None:
     its = ChildRecord("ci", "g", estate.values(vm)["config.uuid"], BOOT, State.READY, BOOT, boot_time=BOOT)
     parent = estate.golden._GetMoId()
     assert child == PoolChild(vm._GetMoId(), "ci-002", Kin.CHILD, its, 2, parent, boot_time=BOOT)
-    assert seen.change_version(child.key) == "v1"
+    assert seen.found[child.key].values["config.changeVersion"] == "v1"
 
 
 def test_parent(estate: Estate) -> None:
@@ -202,11 +202,6 @@ def test_busy_children(estate: Estate) -> None:
         "ci-002": False,
         "ci-003": True,
     }
-
-
-def test_no_change_version(estate: Estate) -> None:
-    vm = estate.child("ci-001", **{"config.changeVersion": ""})
-    assert estate.look().change_version(vm._GetMoId()) is None
 
 
 def test_parent_that_cannot_be_read(estate: Estate) -> None:
