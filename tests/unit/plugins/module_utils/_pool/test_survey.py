@@ -116,6 +116,14 @@ def test_other_vms_do_not_belong_to_the_pool(estate: Estate) -> None:
     assert inventory.foreign_slots == {2, 3, 4, 5, 6}
 
 
+def test_fork_group_of_another_parent(estate: Estate) -> None:
+    """The server knows better than the record."""
+    group = vim.vm.ForkConfigInfo
+    estate.values(estate.golden)["config.forkConfigInfo"] = group(parentEnabled=True, parentForkGroupId="a")
+    estate.child("ci-001", **{"config.forkConfigInfo": group(parentEnabled=False, childForkGroupId="b")})
+    assert estate.children() == {}
+
+
 def test_copy_with_the_same_bios_uuid(estate: Estate) -> None:
     child = estate.child("ci-001")
     estate.copy(child, "restored", **{"config.uuid": estate.values(child)["config.uuid"]})

@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory of a pool and the records of its children, in a vCenter that checks ``changeVersion``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from functional.vapp import Estate
+from functional.vcenter import VCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool import survey, taking
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.reconcile import Kin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.record import ChildRecord, State
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
+
+pytestmark = pytest.mark.flags("-api-version", "8.0.3.0")
+
+SECONDS = 60
+SLOTS = [f"ci-{number:03}" for number in range(1, 100)]
+
+
+@pytest.fixture
+def session(vcenter: VCenter) -> Iterator[Session]:
+    with opened(vcenter) as session:
+        yield session
+
+
+def opened(vcenter: VCenter) -> Session:
+    simulator = vcenter.simulator
+    server = Server(simulator.host, simulator.username, simulator.password, simulator.port, validate_certs=False)
+    return Session(server, Budget(Deadline(SECONDS)))
+
+
+def add(own: Estate, vcenter: VCenter, *names: str) -> None:
+    """Create children with the record of a pool."""
+    vcenter.ok("vmfork_child", parent_name=vcenter.parent, name=list(names), wait_for="powered_on")
+    for name in names:
+        vm = own.existing(name)
+        boot, now = vm.mo.runtime.bootTime, datetime.datetime.now(datetime.timezone.utc)
+        its = ChildRecord("ci", "g", vm.mo.config.uuid, now, State.READY, now, boot_time=boot)
+        vm.set_extra("vmfork.pool", its.encode())
+
+
+def look(session: Session, vcenter: VCenter, own: Estate) -> survey.Survey:
+    names = survey.PoolNames("ci", [vcenter.moid()], own.existing(vcenter.parent).mo.parent, SLOTS)
+    # The folder is compared with one of another connection.
+    names = replace(names, folder=session.object(type(names.folder), names.folder._GetMoId()))
+    return survey.survey(session, select.choose(session, "auto", "soap"), names)
+
+
+@pytest.fixture
+def pool(vcenter: VCenter, own: Estate) -> VCenter:
+    """Return a vCenter whose first VM is at its fork point and has two children of a pool."""
+    own.existing(vcenter.parent).set_extra("vmfork.generation", "m1")
+    vcenter.quiesce()
+    add(own, vcenter, "ci-001", "ci-002")
+    return vcenter
+
+
+def test_survey(pool: VCenter, own: Estate, session: Session) -> None:
+    """Five calls, for two children as for twelve, and for an inventory of 300 more VMs."""
+    pool.ok("vmfork_child", parent_name=pool.parent, name="ci-003", wait_for="powered_on")
+    counts = []
+    for more in ((), tuple(SLOTS[10:20])):
+        if more:
+            add(own, pool, *more)
+            pool.control("POST", "inventory", {"vms": 300, "name": "many-%04d", "folder": "/DC0/vm"})
+        with opened(pool) as other:
+            look(other, pool, own)  # what belongs to the session is created
+            names = survey.PoolNames("ci", [pool.moid()], None, SLOTS)
+            engine = select.choose(other, "auto", "soap")
+            with pool.calls() as calls:
+                seen = survey.survey(other, engine, names)
+            counts.append(calls)
+            assert len(seen.inventory.children) == 2 + len(more)
+    assert counts[0] == counts[1] == {"RetrievePropertiesEx": 3, "CurrentTime": 1}
+    seen = look(session, pool, own)
+    assert {child.name: (child.kin, child.slot) for child in seen.inventory.children[:2]} == {
+        "ci-001": (Kin.CHILD, 1),
+        "ci-002": (Kin.CHILD, 2),
+    }
+    assert all(child.is_reachable and child.is_on for child in seen.inventory.children)
+    assert seen.inventory.foreign_slots == {3}
+    assert seen.inventory.parents[0].generation is not None
+    assert seen.inventory.parents[0].obstacle is None
+    assert abs(seen.now - seen.inventory.controller_time) < datetime.timedelta(seconds=30)
+
+
+def test_one_of_several_tasks_takes_a_child(pool: VCenter, own: Estate) -> None:
+    def take(number: int) -> dict[str, Any]:
+        with opened(pool) as session:
+            seen = look(session, pool, own)
+            now = seen.now + datetime.timedelta(seconds=number)
+            records = [
+                (seen.found[child.key], replace(child.record, state=State.RELEASING, since=now))
+                for child in seen.inventory.children
+                if isinstance(child.record, ChildRecord) and child.record.state is State.READY
+            ]
+            return taking.take(session, Deadline(SECONDS), records)
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(take, range(4)))
+    for moid in {moid for answer in answers for moid in answer}:
+        ends = [answer[moid] for answer in answers if moid in answer]
+        assert ends.count(None) == 1
+        assert all(isinstance(error, _errors.Refused) for error in ends if error is not None)
+    assert sum(1 for answer in answers for error in answer.values() if error is None) == 2
+
+
+def test_a_fork_of_a_child_inherits_no_pool(pool: VCenter, own: Estate, session: Session) -> None:
+    pool.quiesce(name="ci-001")
+    pool.ok("vmfork_child", parent_name="ci-001", name="ci-004", wait_for="powered_on")
+    keys = {option.key: option.value for option in own.existing("ci-004").mo.config.extraConfig}
+    assert "vmfork.child" in keys
+    assert not keys.get("vmfork.pool")
+    assert not keys.get("vmfork.generation")
+    assert {child.name for child in look(session, pool, own).inventory.children} == {"ci-001", "ci-002"}
