@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,11 @@ from functional.vcenter import VCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import placement, present
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selector
 from ansible_collections.vmfork.vsphere.plugins.module_utils._pool import survey, taking
 from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.reconcile import Kin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.record import ChildRecord, State
@@ -96,6 +101,8 @@ def test_survey(pool: VCenter, own: Estate, session: Session) -> None:
 
 
 def test_one_of_several_tasks_takes_a_child(pool: VCenter, own: Estate) -> None:
+    every = threading.Barrier(4)
+
     def take(number: int) -> dict[str, Any]:
         with opened(pool) as session:
             seen = look(session, pool, own)
@@ -105,6 +112,7 @@ def test_one_of_several_tasks_takes_a_child(pool: VCenter, own: Estate) -> None:
                 for child in seen.inventory.children
                 if isinstance(child.record, ChildRecord) and child.record.state is State.READY
             ]
+            every.wait(SECONDS)
             return taking.take(session, Deadline(SECONDS), records)
 
     with ThreadPoolExecutor(4) as threads:
@@ -124,3 +132,23 @@ def test_a_fork_of_a_child_inherits_no_pool(pool: VCenter, own: Estate, session:
     assert not keys.get("vmfork.pool")
     assert not keys.get("vmfork.generation")
     assert {child.name for child in look(session, pool, own).inventory.children} == {"ci-001", "ci-002"}
+
+
+@pytest.mark.parametrize("kept", ["kept", "dropped"])
+def test_record_is_written_with_the_creation(pool: VCenter, own: Estate, session: Session, kept: str) -> None:
+    """If the server drops it, the reconfigure that makes the VM our child writes it."""
+    if kept == "dropped":
+        pool.rule("instant_clone_config_keys", kept)
+    engine = select.choose(session, "auto", "soap")
+    parent = parents.find(session, engine, Selector(moid=pool.moid()), placement.related())
+    uuid, now = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11", datetime.datetime.now(datetime.timezone.utc)
+    its = ChildRecord("ci", "g", uuid, now, State.CREATING, now)
+    wanted = ChildSpec("ci-003", bios_uuid=uuid, keys={"vmfork.pool": its.encode()})
+    warnings: list[str] = []
+    options = present.CreateOptions("powered_on", 4)
+    (made,), _judgement = present.ensure_present(
+        parent, [wanted], options, Deadline(SECONDS), check_mode=False, warn=warnings.append
+    )
+    assert (made.error, warnings) == (None, [])
+    child = next(child for child in look(session, pool, own).inventory.children if child.name == "ci-003")
+    assert (child.kin, child.record, child.slot) == (Kin.CHILD, its, 3)

@@ -69,6 +69,8 @@ class ChildSpec:
     identity: identity_report.Wanted | None = None
     entropy: str | None = field(default=None, repr=False)
     """Random bytes for the guest, in base64."""
+    keys: t.Mapping[str, str] = field(default_factory=dict)
+    """Further extraConfig keys, which are set together with the record that the VM is our child."""
 
     @property
     def host_name(self) -> str | None:

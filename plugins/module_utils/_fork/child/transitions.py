@@ -212,7 +212,7 @@ class Child:
             self.new_bios_uuid or self.values.get("config.uuid") or t.cast(str, self.bios_uuid),
             t.cast(str, self.nonce),
         )
-        return {identity.RECORD_KEY: str(record)}
+        return {identity.RECORD_KEY: str(record), **self.spec.keys}
 
     def has_mark(self, values: t.Mapping[str, t.Any]) -> bool:
         """Return whether a VM has a value that only the request for this child, or its record, can have set."""

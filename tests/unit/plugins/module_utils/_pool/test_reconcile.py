@@ -293,6 +293,11 @@ def test_drained() -> None:
     assert ended(*children, mode=Mode.DRAINED, ready_count=5) == [(4, "expired"), (1, "surplus"), (2, "surplus")]
 
 
+@pytest.mark.parametrize("mode", [Mode.DRAINED, Mode.ABSENT, Mode.PAUSED])
+def test_only_a_present_pool_is_filled(mode: Mode) -> None:
+    assert plan(mode=mode, ready_count=5).actions == ()
+
+
 def test_absent() -> None:
     children = [vm(1), vm(2, State.FAILED), vm(3, State.CREATING, since=NOW)]
     assert ended(*children, mode=Mode.ABSENT) == [(2, "failed"), (1, "surplus")]
