@@ -9,11 +9,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from functional.vapp import Estate
 from functional.vcenter import VCenter
+from pyVim.task import WaitForTask
+from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
@@ -22,9 +24,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec im
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selector
-from ansible_collections.vmfork.vsphere.plugins.module_utils._pool import survey, taking
-from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.reconcile import Kin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.record import ChildRecord, State
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool import carry_out, survey, taking
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.reconcile import Kin, Plan, PoolSpec
+from ansible_collections.vmfork.vsphere.plugins.module_utils._pool.record import ChildRecord, Mode, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 
 pytestmark = pytest.mark.flags("-api-version", "8.0.3.0")
@@ -152,3 +154,125 @@ def test_record_is_written_with_the_creation(pool: VCenter, own: Estate, session
     assert (made.error, warnings) == (None, [])
     child = next(child for child in look(session, pool, own).inventory.children if child.name == "ci-003")
     assert (child.kin, child.record, child.slot) == (Kin.CHILD, its, 3)
+
+
+class Place(NamedTuple):
+    """Managed object IDs of a pool's parent and of the folder for its children."""
+
+    parent: str
+    folder: str
+
+
+def place_of(vcenter: VCenter, own: Estate) -> Place:
+    return Place(vcenter.moid(), own.existing(vcenter.parent).mo.parent._GetMoId())
+
+
+def bring(
+    vcenter: VCenter, own: Estate, place: Place | None = None, **options: Any
+) -> tuple[Plan, list[carry_out.Done]]:
+    """Bring the pool to a state with a session of its own; no child may be in error."""
+    place = place or place_of(vcenter, own)
+    given = {"mode": Mode.PRESENT, "ready_count": 0, "max_count": 6, **options}
+    with opened(vcenter) as session:
+        engine = select.choose(session, "auto", "soap")
+        names = survey.PoolNames("ci", [place.parent], session.object(vim.Folder, place.folder), SLOTS)
+        means = carry_out.Means(
+            session,
+            engine,
+            Deadline(SECONDS),
+            names,
+            PoolSpec("ci", **given),
+            ChildSpec("any"),
+            present.CreateOptions("powered_on", 4),
+            lambda _warning: None,
+        )
+        plan, done = carry_out.bring(means)
+    assert [child.error for child in done if child.error is not None and not child.is_postponed] == []
+    return plan, done
+
+
+def names_of(vcenter: VCenter) -> list[str]:
+    return sorted(path.rpartition("/")[2] for path in vcenter.govc("find", "/", "-type", "m", "-name", "ci-*").split())
+
+
+def test_fill_do_nothing_and_scale_in(pool: VCenter, own: Estate) -> None:
+    _plan, done = bring(pool, own, ready_count=4)
+    assert sorted(child.name for child in done) == ["ci-003", "ci-004"]
+    place = place_of(pool, own)
+    with pool.calls() as calls:
+        plan, done = bring(pool, own, place, ready_count=4)
+    assert (plan.actions, plan.limits, done) == ((), (), [])
+    assert set(plan.states.values()) == {"ready"}
+    few = {"RetrieveServiceContent": 1, "Login": 1, "CreateContainerView": 1, "RetrievePropertiesEx": 3}
+    assert calls == {**few, "CurrentTime": 1, "Logout": 1}
+    _plan, done = bring(pool, own, ready_count=1)
+    assert {child.what for child in done} == {"surplus"}
+    assert len(names_of(pool)) == 1
+    assert bring(pool, own, ready_count=1)[1] == []
+
+
+def test_an_expired_lease_is_ended_and_replaced(pool: VCenter, own: Estate, session: Session) -> None:
+    for child, minutes in zip(look(session, pool, own).inventory.children, (-20, 20), strict=True):
+        until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=minutes)
+        assert isinstance(child.record, ChildRecord)
+        its = replace(child.record, state=State.LEASED, lease_id="job", attempt="a", until=until)
+        own.existing(child.name).set_extra("vmfork.pool", its.encode())
+    leased = own.existing("ci-002").moid
+    _plan, done = bring(pool, own, ready_count=1, max_count=2)
+    assert [(child.name, child.what) for child in done] == [("ci-001", "expired"), ("ci-001", "created")]
+    assert own.existing("ci-002").moid == leased
+    assert bring(pool, own, ready_count=1, max_count=2)[1] == []
+
+
+def test_two_tasks_at_once(pool: VCenter, own: Estate) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda _number: bring(pool, own, ready_count=5, max_count=5), range(2)))
+    assert names_of(pool) == SLOTS[:5]
+    created = [child.name for _plan, done in answers for child in done if child.what == "created"]
+    assert sorted(created) == SLOTS[2:5]
+    plan, done = bring(pool, own, ready_count=5, max_count=5)
+    assert (plan.actions, done) == ((), [])
+
+
+def test_a_copy_of_a_child_is_not_destroyed(pool: VCenter, own: Estate) -> None:
+    source = own.existing("ci-001").mo
+    WaitForTask(source.Clone(source.parent, "copy", vim.vm.CloneSpec(location=vim.vm.RelocateSpec())))
+    bring(pool, own, mode=Mode.DRAINED)
+    assert names_of(pool) == []
+    assert pool.exists("/DC0/vm/copy")
+
+
+def test_a_child_that_is_leased_meanwhile_is_not_ended(
+    pool: VCenter, own: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = survey.survey
+
+    def read_before_a_lease(*given: Any) -> survey.Survey:
+        seen = read(*given)
+        child = next(child for child in seen.inventory.children if child.name == "ci-001")
+        assert isinstance(child.record, ChildRecord)
+        if child.record.state is State.READY:
+            until = seen.now + datetime.timedelta(hours=1)
+            its = replace(child.record, state=State.LEASED, lease_id="job", attempt="a", until=until)
+            own.existing("ci-001").set_extra("vmfork.pool", its.encode())
+        return seen
+
+    monkeypatch.setattr(survey, "survey", read_before_a_lease)
+    plan, done = bring(pool, own, mode=Mode.DRAINED)
+    assert {(child.name, child.is_postponed) for child in done} == {("ci-001", True), ("ci-002", False)}
+    assert names_of(pool) == ["ci-001"]
+    assert set(plan.states.values()) == {"leased"}
+
+
+def test_a_child_of_an_interrupted_task_counts_until_it_is_replaced(
+    pool: VCenter, own: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(carry_out, "_admit", lambda *_given: [])
+        bring(pool, own, ready_count=3)
+    plan, done = bring(pool, own, ready_count=3)
+    assert (sorted(plan.states.values()), done) == (["creating", "ready", "ready"], [])
+    _plan, done = bring(pool, own, ready_count=3, create_timeout=0)
+    assert [(child.name, child.what) for child in done] == [("ci-003", "half_made"), ("ci-003", "created")]
+    plan, done = bring(pool, own, ready_count=3)
+    assert (set(plan.states.values()), done) == ({"ready"}, [])

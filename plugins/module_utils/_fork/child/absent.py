@@ -121,6 +121,13 @@ def remove_all(parent: Parent, order: Order) -> list[Result]:
     return results
 
 
+def remove_found(parent: Parent, children: t.Sequence[_inventory.Found], order: Order) -> list[Result]:
+    """Remove or detach these children of the parent, whatever their names are. Each is judged again, as ever."""
+    results = [_planned(parent, found, order) for found in children]
+    _carry_out(parent, results, order, by_name=False)
+    return results
+
+
 def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     """Remove the failed children that this task created (``on_failure: remove``)."""
     made = {
