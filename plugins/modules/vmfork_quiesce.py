@@ -175,9 +175,13 @@ notes:
   - A VM at the fork point carries a record of the scripts (C(guestinfo.vmfork.scripts) in its C(extraConfig)). On some
     servers the record survives a power-off. Power off the VM with M(vmfork.vsphere.vmfork_parent), which removes it.
     Otherwise the record would still apply if the VM later reaches the fork point by itself.
+  - With Instant Clone, the task writes a new random value to C(vmfork.generation) in the C(extraConfig) of the VM
+    before the VM is frozen. It shows which children belong to an earlier fork point. A VM that is already quiesced
+    keeps its value.
   - The required privileges are C(VirtualMachine.GuestOperations.Execute), C(VirtualMachine.GuestOperations.Modify)
     and C(VirtualMachine.GuestOperations.Query), and with O(script_delivery=guestinfo) also
-    C(VirtualMachine.Config.AdvancedConfig). O(method=wait) needs none.
+    C(VirtualMachine.Config.AdvancedConfig). O(method=wait) needs none. Without the last privilege,
+    C(vmfork.generation) is not written and the task prints a warning.
 seealso:
   - module: vmfork.vsphere.vmfork_parent
   - module: vmfork.vsphere.vmfork_child

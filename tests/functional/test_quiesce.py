@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from functional.engines import both_engines, either_engine, vmfork_only
+from functional.engines import both_engines, either_engine, instant_clone_only, vmfork_only
 from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter, needs_other_accounts
 
 pytestmark = both_engines
@@ -63,6 +63,34 @@ def test_check_run_run_again(parent: VCenter, delivery: str) -> None:
     assert done["guest"]["directory"].startswith("/tmp/vmfork.")
     assert (done["diff"]["before"]["quiesced"], done["diff"]["after"]["quiesced"]) == (False, True)
     assert_no_payload(parent, done["parent"]["moid"])
+
+
+@instant_clone_only("pools need Instant Clone")
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_generation(parent: VCenter, delivery: str) -> None:
+    """Each fork point has its own, which a task that changes nothing keeps. Children do not inherit it."""
+
+    def generation(name: str) -> str | None:
+        lines = parent.govc("vm.info", "-e", name).splitlines()
+        return next((line.split()[1] for line in lines if line.split()[:1] == ["vmfork.generation:"]), None)
+
+    given = {"post_clone_script": POST_CLONE, "script_delivery": delivery}
+    assert generation(parent.parent) is None
+    assert quiesce(parent, check=True, **given)["changed"]
+    assert generation(parent.parent) is None
+    assert quiesce(parent, **given)["changed"]
+    first = generation(parent.parent)
+    assert first is not None
+    assert len(first) == 32
+    assert not quiesce(parent, **given)["changed"]
+    assert generation(parent.parent) == first
+    parent.fork("web-01", wait_for="powered_on")
+    assert generation("web-01") is None
+    parent.govc("vm.power", "-off", parent.parent)
+    parent.govc("vm.power", "-on", parent.parent)
+    parent.in_guest(parent.moid(), "true")
+    assert quiesce(parent, **given)["changed"]
+    assert generation(parent.parent) not in (first, None)
 
 
 def test_whole_job_with_an_unreachable_esxi_host(parent: VCenter) -> None:

@@ -55,6 +55,9 @@ DONE = "vmfork.post_clone"
 """Our record of a persistent child's report, ``<nonce> <exit code>``: not every server keeps guestinfo during a power
 cycle, and the script does not run again. No guest can write this key."""
 
+GENERATION = "vmfork.generation"
+"""A random mark on a parent, which is replaced before each freeze. No guest can write this key."""
+
 SECRETS = "guestinfo.vmfork.secrets"
 """The guest's report that it can no longer read its secrets: ``<nonce> cleared``."""
 

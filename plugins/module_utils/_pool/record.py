@@ -23,6 +23,7 @@ import typing as t
 from dataclasses import dataclass, field, fields
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 
 CHILD_KEY = "vmfork.pool"
 """extraConfig key of a child's record."""
@@ -30,7 +31,7 @@ CHILD_KEY = "vmfork.pool"
 PARENT_KEY = "vmfork.pools"
 """extraConfig key on a parent, with the record of each pool that it serves."""
 
-GENERATION_KEY = "vmfork.generation"
+GENERATION_KEY = guestinfo.GENERATION
 """extraConfig key on a parent with the random mark that is written before each freeze."""
 
 VERSION = 1

@@ -34,17 +34,19 @@ class Payload:
         if self._keys:
             self.clear(warn)
 
-    def hand_over(self, deadline: Deadline, chunks: t.Sequence[str]) -> None:
-        """Write files to guestinfo."""
+    def hand_over(self, deadline: Deadline, chunks: t.Sequence[str], also: t.Mapping[str, str]) -> None:
+        """Write files to guestinfo.
+
+        :param also: other extraConfig keys to write in the same request.
+        """
         values = {f"{KEY}.{number}": chunk for number, chunk in enumerate(chunks)}
         self._keys |= set(values)
         try:
             # Not retried if the answer is lost: the first request may write the values after the runner has cleared
             # them.
             what = f"Could not pass the scripts to VM {self._parent.name} through guestinfo"
-            _tasks.run(
-                self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values)
-            )
+            spec = _extra_config.spec({**values, **also})
+            _tasks.run(self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, spec)
         except _errors.OperationFailed:
             raise
         except BaseException:  # a signal, for example

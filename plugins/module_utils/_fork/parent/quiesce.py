@@ -20,6 +20,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _power,
     _privileges,
     _properties,
+    _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, output_mask
@@ -202,12 +203,15 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     """
     result = no_result()
     nonce = guestinfo.new_nonce()
+    generation = _generation(parent)
     if guestinfo.obstacle(_extra_config.mapping(parent.values)) is not None:
         forget_scripts(parent, warn)
     elif plan.job is None:  # otherwise the runner does this, once no other runner is about to freeze the VM
         _forget_earlier_scripts(parent, warn)
     payload.Payload(parent).clear_earlier(warn)
     try:
+        if plan.job is None or plan.delivery != "guestinfo":  # otherwise it is written together with the scripts
+            _mark_generation(parent, deadline, warn)
         if plan.job is None:
             parent.session.progress.show(WAITING)
             _await_fork_point(parent, deadline, result, None, None)
@@ -229,13 +233,45 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         details = getattr(error, "details", {})
         details.setdefault("guest", result)
         details.setdefault("parent", parent.facts())
-        details.setdefault("changed", parent.is_quiesced)
+        details.setdefault("changed", parent.is_quiesced or _generation(parent) != generation)
         if error is trouble:
             raise
         raise error from trouble
     _refresh(parent)
     _check_record(parent, plan, result, warn)
     return result
+
+
+def _generation(parent: Parent) -> str | None:
+    return _extra_config.mapping(parent.values).get(guestinfo.GENERATION)
+
+
+def _next_generation(parent: Parent) -> dict[str, str]:
+    """Return the extraConfig keys of a new generation; none on servers without pools, which need Instant Clone."""
+    return {} if parent.engine.registry is not None else {guestinfo.GENERATION: guestinfo.new_nonce()}
+
+
+def _mark_generation(parent: Parent, deadline: Deadline, warn: t.Callable[[str], None]) -> None:
+    """Write the random mark of the next fork point, by which pools find children of an earlier one.
+
+    It is written before the freeze, because a later reconfigure would leave children without it in between. Without the
+    privilege the VM can still be quiesced, since only pools read the mark.
+    """
+    mark = _next_generation(parent)
+    if not mark:
+        return
+    what = f"Could not write {guestinfo.GENERATION} to the extraConfig of VM {parent.name}"
+    spec = _extra_config.spec(mark)
+    try:
+        _tasks.run_idempotent(parent.session, deadline, what, parent.vm.ReconfigVM_Task, spec)
+    except _errors.OperationFailed as error:
+        if error.fault != "NoPermission":
+            raise
+        warn(f"{error.sentence} Without it, the VM cannot be the parent of a pool.")
+    except BaseException:  # a signal, for example: vCenter may still write it, and the caller returns whether it did
+        with contextlib.suppress(_errors.Error), parent.session.clean_up() as rest:
+            _tasks.await_recent(parent.session, rest, [parent.vm])
+        raise
 
 
 def _forget_earlier_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
@@ -345,7 +381,8 @@ def _run(
             guest.check_login()
             directory = family.join(plan.directory or family.temporary, f"vmfork.{guestinfo.new_nonce()}")
             package = runner.Package(language.pack(files), directory)
-            in_guestinfo.hand_over(deadline, package.chunks)
+            mark = _next_generation(parent) if plan.delivery == "guestinfo" else {}
+            in_guestinfo.hand_over(deadline, package.chunks, mark)
             result["directory"] = directory
             program = language.unpack(package, job, family, nonce, KEYS)
         started = True  # unless the guest reports that it was not started; it is never started twice

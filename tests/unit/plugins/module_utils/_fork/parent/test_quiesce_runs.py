@@ -342,7 +342,36 @@ def test_guest_that_quiesces_by_itself(bed: Bed) -> None:
     bed.vcenter.later(10, bed.freeze)
     bed.run(job=None, login=None)
     assert bed.parent.is_quiesced
-    assert not bed.vcenter.called("StartProgramInGuest", "ListProcessesInGuest", "ReconfigVM_Task")
+    assert not bed.vcenter.called("StartProgramInGuest", "ListProcessesInGuest")
+    assert bed.vcenter.count("ReconfigVM_Task") == 1, "the generation"
+
+
+@pytest.mark.parametrize("plan", [{}, {"job": None, "login": None}], ids=["scripts", "wait"])
+def test_generation_is_written_before_the_fork_point(bed: Bed, plan: dict[str, Any]) -> None:
+    bed.vcenter.set_keys(bed.vm, **{guestinfo.GENERATION: "earlier"})
+    bed.parent.refresh()
+    at_freeze: list[str] = []
+    bed.vcenter.later(9, lambda: at_freeze.append(bed.vcenter.keys(bed.vm)[guestinfo.GENERATION]))
+    bed.vcenter.later(10, bed.freeze)
+    bed.run(**plan)
+    assert at_freeze == [bed.vcenter.keys(bed.vm)[guestinfo.GENERATION]] != ["earlier"]
+
+
+def test_user_who_may_not_write_the_generation(bed: Bed) -> None:
+    """Only pools need it."""
+    bed.vcenter.refuse("ReconfigVM_Task", vim.fault.NoPermission(privilegeId="VirtualMachine.Config.AdvancedConfig"))
+    bed.vcenter.later(10, bed.freeze)
+    bed.run(job=None, login=None)
+    assert bed.parent.is_quiesced
+    assert "Without it, the VM cannot be the parent of a pool." in str(bed.warnings)
+
+
+def test_generation_that_cannot_be_written_ends_the_task(bed: Bed) -> None:
+    """Children would seem to belong to the earlier fork point."""
+    bed.vcenter.refuse("ReconfigVM_Task", vim.fault.InvalidState(msg="No."))
+    with pytest.raises(_errors.OperationFailed, match=r"Could not write vmfork\.generation") as error:
+        bed.run(job=None, login=None)
+    assert error.value.details["changed"] is False
 
 
 def test_guest_that_does_not_quiesce_by_itself(bed: Bed) -> None:
@@ -670,7 +699,8 @@ def test_hidden_certificate_of_the_host_ends_a_file_transfer(bed: Bed) -> None:
     with pytest.raises(_errors.OperationFailed, match="Give the user read access to the host"):
         bed.run(delivery="file_transfer")
     assert bed.vcenter.count("DeleteDirectoryInGuest") == 1
-    assert not bed.vcenter.called("StartProgramInGuest", "ReconfigVM_Task")
+    assert not bed.vcenter.called("StartProgramInGuest")
+    assert bed.left == []
 
 
 def test_no_delivery_available(mute: Bed) -> None:
