@@ -14,14 +14,6 @@ if [ "$part" = browser ]; then
     command -v chromium || command -v chromium-browser || command -v google-chrome ||
         exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
 fi
-if [ "$part" = functional ] && [ ! -x /usr/sbin/sshd ]; then
-    tests/harness/not_run.sh "SSH to children" "openssh-server is not installed"
-fi
-for packages in cloud-init network-programs; do
-    if [ "$part" = unit ] && [ ! -d ".build/$packages" ]; then
-        tests/harness/not_run.sh "$packages" "the packages are not unpacked, see tests/harness/debian_packages.sh"
-    fi
-done
 # Tests of modules as programs wait for a server or a process half of the time, so more of them run than there are cores;
 # unit tests do not wait. Each process loads Ansible, pyVmomi and all tests, so more processes cost more CPU: beside the
 # other parts of `make test`, unit tests run in one. With worksteal a process gets tests that follow each other, so the

@@ -17,6 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._conformance.answer
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIDENCE = sorted((ROOT / "tests/evidence").glob("*.json"))
+NONE = pytest.param(Path(), marks=pytest.mark.skip(reason="nobody has sent answers of a real vCenter yet"))
 
 
 def rules() -> dict[str, tuple[tuple[str, ...], bool]]:
@@ -52,7 +53,7 @@ def test_choices_are_those_of_the_simulator(question: Any) -> None:
     assert question.choices == RULES[question.rule][0]
 
 
-@pytest.mark.parametrize("file", EVIDENCE, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", EVIDENCE or [NONE], ids=lambda file: file.name)
 def test_simulator_agrees_with_a_real_vcenter(file: Path) -> None:
     recorded = json.loads(file.read_text(encoding="utf-8"))
     assert record.misfits(recorded) == []
