@@ -13,14 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from functional.engines import INSTANT_CLONE
+from functional.engines import both_engines, instant_clone_only
 from functional.vcenter import SECONDS, VCenter
 from harness import guest_ssh
 
-pytestmark = [
-    pytest.mark.engines(INSTANT_CLONE),
-    pytest.mark.skipif(guest_ssh.obstacle() is not None, reason=str(guest_ssh.obstacle())),
-]
+pytestmark = pytest.mark.skipif(guest_ssh.obstacle() is not None, reason=str(guest_ssh.obstacle()))
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -99,6 +96,7 @@ def ansible_playbook(
     )
 
 
+@both_engines
 def test_children_are_known_from_the_first_second(vcenter: VCenter, tmp_path: Path, key: Path) -> None:
     """The keys are those of the children, not of whoever answers: the key of another child is refused."""
     known_hosts = tmp_path / "known_hosts"
@@ -140,6 +138,7 @@ def test_children_are_known_from_the_first_second(vcenter: VCenter, tmp_path: Pa
     assert known_hosts.read_text() == "gate ssh-ed25519 AAAA\n"
 
 
+@instant_clone_only("the role asks before it knows the engine")
 def test_clash_is_found_before_the_fork(vcenter: VCenter, tmp_path: Path, key: Path) -> None:
     """Only a power-off would end the fork point."""
     (tmp_path / "known_hosts").write_text("web-0? ssh-ed25519 AAAA\n")
@@ -154,6 +153,7 @@ def test_clash_is_found_before_the_fork(vcenter: VCenter, tmp_path: Path, key: P
     assert f"The directory of vmfork_known_hosts_file {absent}/known_hosts does not exist" in ended.stdout
 
 
+@instant_clone_only("the playbook is the same for both")
 def test_first_playbook_of_the_readme(
     vcenter: VCenter, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
