@@ -533,7 +533,7 @@ def test_directory_that_only_root_can_remove(parent: VCenter) -> None:
 
 
 def test_powered_off_meanwhile(parent: VCenter) -> None:
-    with parent.at_call("WaitForUpdatesEx", parent.govc, "vm.power", "-off", "-force", parent.parent):
+    with parent.at_call("ListProcessesInGuest", parent.govc, "vm.power", "-off", "-force", parent.parent):
         refusal = quiesce(parent, pre_quiesce_script="sleep 60", guest_directory="/var/tmp", timeout=30)
     assert "was powered off before it reached the fork point" in refusal.msg
     directory = refusal["guest"]["directory"]

@@ -267,7 +267,7 @@ def _mark_generation(parent: Parent, deadline: Deadline, warn: t.Callable[[str],
     except _errors.OperationFailed as error:
         if error.fault != "NoPermission":
             raise
-        warn(f"{error.sentence} Without it, the VM cannot be the parent of a pool.")
+        warn(f"{error.sentence} Without it, its children cannot be told from those of an earlier fork point.")
     except BaseException:  # a signal, for example: vCenter may still write it, and the caller returns whether it did
         with contextlib.suppress(_errors.Error), parent.session.clean_up() as rest:
             _tasks.await_recent(parent.session, rest, [parent.vm])

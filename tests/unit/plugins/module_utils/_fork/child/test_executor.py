@@ -702,6 +702,26 @@ def test_conflicting_task_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.M
     assert vcenter.now - 1000 >= 100
 
 
+def test_lost_answer_does_not_wait_for_other_creations_of_the_task(bed: Bed) -> None:
+    """They run on the same parent, and cannot be what the lost request has begun.
+
+    The answer that is lost is that of a repeated request: by then, the task of the other child is known.
+    """
+    bed.vcenter.refuse(INSTANT_CLONE, BUSY["ConcurrentAccess"])
+    bed.vcenter.held.add(INSTANT_CLONE)
+    bed.vcenter.later(0.1, lambda: bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False))
+    requested: list[int] = []
+
+    def end() -> None:
+        requested.append(bed.vcenter.count(INSTANT_CLONE))
+        bed.vcenter.held.discard(INSTANT_CLONE)
+
+    bed.vcenter.later(30, end)
+    children = bed.create_children("a", "b")
+    assert [(child.step, child.error) for child in children] == [(Step.DONE, None)] * 2
+    assert requested == [4], "two, the repeated one whose answer is lost, and that again"
+
+
 def test_busy_until_the_deadline(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure names the conflicting task; the child is recorded, and is a change."""
     bed = Bed(vcenter, monkeypatch, "6.5")

@@ -363,7 +363,7 @@ def test_user_who_may_not_write_the_generation(bed: Bed) -> None:
     bed.vcenter.later(10, bed.freeze)
     bed.run(job=None, login=None)
     assert bed.parent.is_quiesced
-    assert "Without it, the VM cannot be the parent of a pool." in str(bed.warnings)
+    assert "Without it, its children cannot be told from those of an earlier fork point." in str(bed.warnings)
 
 
 def test_generation_that_cannot_be_written_ends_the_task(bed: Bed) -> None:
