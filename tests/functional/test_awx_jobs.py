@@ -194,6 +194,21 @@ def test_templates_for_ovf_environments(controller: Controller, quiesced: VCente
     assert sessions(quiesced) == []
 
 
+def test_templates_for_the_parent(controller: Controller, quiesced: VCenter) -> None:
+    controller.launch("thaw_parent", {}, "--check", vmfork_parent_name=quiesced.parent)
+    (parent,) = quiesced.ok("vmfork_info")["parents"]
+    assert parent["quiesced"]
+    controller.launch("thaw_parent", {}, vmfork_parent_name=quiesced.parent)
+    exposed = controller.directory / "exposed"
+    answered = {"conformance_vm": quiesced.parent, "conformance_directory": str(exposed)}
+    asked = {"conformance_questions": "names_differing_in_case"}
+    controller.launch("conformance", asked, "--check", **answered)
+    assert not exposed.exists()
+    controller.launch("conformance", asked, **answered, conformance_confirm=quiesced.parent)
+    assert sorted(path.name for path in exposed.iterdir()) == ["conformance.json", "conformance.salt", "conformance.xml"]
+    assert sessions(quiesced) == []
+
+
 def test_canceled_job(controller: Controller, quiesced: VCenter) -> None:
     """ansible-runner kills ansible-playbook. The module ends, logs out, and the next job creates what is missing.
 

@@ -20,7 +20,7 @@ from unit.test_examples import PLAYBOOKS, ROLE, check_playbook
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis
 
-ENTRY_POINTS = {"fork": "main", "remove_children": "remove"}
+ENTRY_POINTS = {"fork": "main", "remove_children": "remove", "thaw_parent": "thaw"}
 """The entry point of the role that a playbook runs."""
 
 BOOLEANS = ["false", "true"]
@@ -35,20 +35,19 @@ CHOICES = {
     "vapp_restore_overwrite": BOOLEANS,
     "vmfork_remove_all": BOOLEANS,
     "vmfork_remove_force": BOOLEANS,
+    "vmfork_thaw_force": BOOLEANS,
 }
 """The choices of variables that are not options of the role, and of booleans."""
 
 AWX_TYPES = {"text", "textarea", "integer", "multiplechoice", "multiselect"}
 """Types of questions, without float, which no variable needs, and password, since secrets are in credentials."""
 
-SHIPPED = ["fork", "ovfenv_repair", "ovfenv_report", "remove_children", "vapp_backup", "vapp_restore"]
-
 
 def questions(playbook: str) -> list[dict[str, Any]]:
     return list(awx.template(playbook)["survey_spec"]["spec"])
 
 
-@pytest.mark.parametrize("playbook", SHIPPED)
+@pytest.mark.parametrize("playbook", sorted(PLAYBOOKS))
 def test_surveys(playbook: str) -> None:
     asked = questions(playbook)
     check_playbook(f"vmfork.vsphere.{playbook}", {question["variable"] for question in asked})
@@ -70,9 +69,8 @@ def test_surveys(playbook: str) -> None:
 
 def test_every_playbook_has_a_template_and_a_file_in_the_project() -> None:
     templates = {options["playbook"]: options for options in awx.setup_calls()["job_template"]}
-    assert sorted(templates) == sorted([*(f"{name}.yml" for name in SHIPPED), "configure_children.yml"])
-    assert set(SHIPPED) <= set(PLAYBOOKS)
-    for name in SHIPPED:
+    assert sorted(templates) == sorted([*(f"{name}.yml" for name in PLAYBOOKS), "configure_children.yml"])
+    for name in PLAYBOOKS:
         (play,) = yaml.safe_load((awx.PROJECT / f"{name}.yml").read_text())
         assert play["ansible.builtin.import_playbook"] == f"vmfork.vsphere.{name}"
         assert templates[f"{name}.yml"]["ask_job_type_on_launch"] is True, "for check mode"

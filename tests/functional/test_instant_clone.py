@@ -315,6 +315,21 @@ def test_child_of_vmfork_on_an_upgraded_server(vcenter: VCenter) -> None:
     assert vcenter.fork("web-01")["changed"] is False
 
 
+@pytest.mark.flags("-api-version", "9.1.1.0")
+def test_vsphere_9(vcenter: VCenter) -> None:
+    """The newest API that the simulator knows: a child is created, found again, and removed."""
+    vcenter.quiesce(post_clone_script="#!/bin/sh\nexit 0\n")
+    with vcenter.calls() as calls:
+        created = vcenter.fork("web-01")
+    assert (created["summary"]["created"], calls["InstantClone_Task"]) == (1, 1)
+    assert created.child("web-01")["post_clone"]["exit_code"] == 0
+    assert vcenter.fork("web-01")["changed"] is False
+    (parent,) = vcenter.ok("vmfork_info")["parents"]
+    assert [child["name"] for child in parent["children"]] == ["web-01"]
+    assert vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", state="absent")["changed"]
+    assert not vcenter.exists("/DC0/vm/web-01")
+
+
 @pytest.mark.flags("-api-version", "6.5")
 def test_instant_clone_on_a_server_without_it(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="instant_clone")

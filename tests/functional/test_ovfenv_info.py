@@ -641,7 +641,7 @@ def test_events_that_are_gone(own: Estate) -> None:
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["6.0", "6.7"])
+@pytest.mark.parametrize("version", ["6.0", "6.7", "9.1.1.0"])
 def test_versions(version: str) -> None:
     """Test the versions that no other test uses."""
     flags = ("-vm", "0", "-host", "1", "-api-version", version, "-exit-after", "5m")
