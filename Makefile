@@ -210,7 +210,7 @@ faults-sample: $(VENV)/.test $(B)/live simulator ## the cases of it that belong 
 oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest ansible-core and pyVmomi
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix --oldest
 
-test-matrix: $(VENV)/.test $(B)/live $(B)/peers simulator ## unit and functional tests with every ansible-core that fits a Python here; ARGS=2.22 for one
+test-matrix: $(VENV)/.test $(B)/live $(B)/peers simulator ## tests with every ansible-core, Python and pyVmomi; ARGS="2.22 2.21.5/3.12" for some
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix $(ARGS)
 
 tarball: build simulator ## the release file alone, in an empty environment: installation, documentation, fork
