@@ -306,7 +306,7 @@ def _object(text: str) -> dict[str, t.Any] | Unreadable:
         found = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         return Unreadable("it is not JSON")
-    if not isinstance(found, dict) or type(found.get("version")) is not int:
+    if not isinstance(found, dict) or not _is_number(found.get("version")):
         return Unreadable("it has no version")
     version = found.pop("version")
     if version != VERSION:
@@ -368,10 +368,15 @@ def _read_text(value: t.Any) -> str:
     return value
 
 
+def _is_number(value: t.Any) -> bool:
+    """Return whether this is a whole number; to Python, a boolean is one."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _read_number(value: t.Any) -> int:
-    if type(value) is not int:
+    if not _is_number(value):
         raise ValueError("not a whole number")
-    return value
+    return int(value)
 
 
 def _read_time(value: t.Any) -> datetime.datetime:
