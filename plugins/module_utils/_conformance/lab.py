@@ -53,7 +53,8 @@ MARK = "vmfork.conformance"
 PROBE, GUEST_PROBE = "vmfork.conformance.probe", "guestinfo.vmfork.conformance"
 """extraConfig keys that questions set."""
 
-KEYS = (PROBE, GUEST_PROBE)
+KEYS = (PROBE, GUEST_PROBE, guestinfo.GENERATION)
+"""extraConfig keys that a run leaves on the VM unless it removes them; the last one marks a fork point."""
 
 VAPP = "config.vAppConfig"
 PROPERTY = "vmfork_conformance"
@@ -198,7 +199,7 @@ class Lab:
         return _extra_config.mapping(self.read(_extra_config.PATH, vm=vm)).get(key)
 
     def set_probe(self, key: str) -> str:
-        """Set one of :data:`KEYS` of the VM to a new value, and return that."""
+        """Set a probe of the VM to a new value, and return that."""
         value = guestinfo.new_nonce()
         self.need(self.attempt(self.vm.ReconfigVM_Task, _extra_config.spec({key: value})))
         return value
