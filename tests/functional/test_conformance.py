@@ -199,9 +199,8 @@ def test_signal_in_the_middle(tmp_path: Path) -> None:
         vm.power_on()
         before = state(vm)
         given = {"name": NAME, "path": str(tmp_path), "confirm": NAME, "questions": ["resume_events"]}
-        vcenter.fault(
-            method="SuspendVM_Task", at="task", delay_ms=3000
-        )  # the signal arrives before the end of the task
+        # The signal arrives before the end of the task.
+        vcenter.fault(method="SuspendVM_Task", at="task", delay_ms=3000)
         result = vcenter.fails("vmfork_conformance", **given, signal_at=(signal.SIGTERM, "SuspendVM_Task", 0))
         assert state(vm) == before
     assert "SIGTERM" in result.msg
