@@ -16,7 +16,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     note = os.environ.get("VMFORK_NOT_RUN")
     if not note:
         return
-    suites = " ".join(argument for argument in config.args if not argument.startswith("-"))
+    suites = " ".join(config.args)
     reasons = Counter(reason_of(report) for report in terminalreporter.getreports("skipped"))
     with Path(note).open("a", encoding="utf-8") as stream:
         stream.writelines(f"{number} of {suites}: {reason}\n" for reason, number in sorted(reasons.items()))

@@ -18,8 +18,9 @@ description:
   - Use a VM that nobody needs. The module powers it off and on, suspends and resumes it, brings it to its fork point,
     changes its C(extraConfig), adds and removes vApp options if it has none, and creates and removes children of it. No
     other VM is changed.
-  - Afterwards, the VM has the power state and the settings that it had before, and no children. Unsaved data in its
-    memory is lost. If the task is interrupted, the next one removes the children that are left, and restores the VM.
+  - Afterwards, the VM has no children, and the power state and the settings that it had before, apart from
+    C(vmfork.generation), which marks a fork point and is removed. Unsaved data in its memory is lost. If the task is
+    interrupted, the next one removes the children that are left, and restores the VM.
   - The files contain the answers, types of faults and keys of their messages, versions and durations. They contain
     neither messages nor values of properties. The names of the vCenter, the VM and its ESXi host are only included as
     keyed hashes (HMAC-SHA-256). The salt stays in a file next to them, which is readable by its owner only. Do not

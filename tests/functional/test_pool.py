@@ -276,3 +276,27 @@ def test_a_child_of_an_interrupted_task_counts_until_it_is_replaced(
     assert [(child.name, child.what) for child in done] == [("ci-003", "half_made"), ("ci-003", "created")]
     plan, done = bring(pool, own, ready_count=3)
     assert (set(plan.states.values()), done) == ({"ready"}, [])
+
+
+@pytest.mark.parametrize("what", ["reaped", "removed"])
+def test_a_new_child_that_another_task_ends_does_not_become_ready(
+    pool: VCenter, own: Estate, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Between its creation and the note that it is ready."""
+    admit = carry_out._admit
+
+    def ended_first(means: carry_out.Means, made: Any) -> list[carry_out.Done]:
+        ((its, _child),) = made.values()
+        if what == "reaped":
+            own.existing("ci-003").set_extra("vmfork.pool", replace(its, state=State.RELEASING).encode())
+        else:
+            pool.govc("vm.destroy", "ci-003")
+        return admit(means, made)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(carry_out, "_admit", ended_first)
+        _plan, done = bring(pool, own, ready_count=3)
+    assert [(child.what, child.is_postponed) for child in done] == [("created", False), ("ready", True)]
+    assert "Child ci-003 did not become ready: another task has" in str(done[-1].error)
+    states = set(bring(pool, own, mode=Mode.PAUSED)[0].states.values())
+    assert states == ({"ready", "releasing"} if what == "reaped" else {"ready"})

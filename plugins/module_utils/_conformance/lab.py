@@ -486,7 +486,8 @@ class Lab:
             before, self.deadline = self.deadline, rest if self.deadline.passed else self.deadline
             try:
                 self.plain()
-                self._set({key: "" for key in KEYS if self.extra(key) is not None}, self._has_our_vapp())
+                keys = _extra_config.mapping(self.read(_extra_config.PATH))
+                self._set({key: "" for key in KEYS if key in keys}, self._has_our_vapp())
                 if self.parent.is_on and self._was != "poweredOn":
                     _power.off(self.session, self.deadline, self.vm, self.parent.name)
                 elif not self.parent.is_on and self._was == "poweredOn":

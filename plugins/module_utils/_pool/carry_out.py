@@ -14,7 +14,7 @@ import typing as t
 import uuid
 from dataclasses import dataclass, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent, placement, present
@@ -163,19 +163,29 @@ def _create(means: Means, seen: survey.Survey, plan: reconcile.Plan) -> list[Don
 
 
 def _admit(means: Means, made: t.Mapping[t.Any, tuple[ChildRecord, results.Result]]) -> list[Done]:
-    """Note which new children are ready, and which have failed; return those for which this was not possible."""
+    """Note which new children are ready, and which have failed; return those for which this was not possible.
+
+    One that took long may have been ended by another task as half-made, and must not become ready again.
+    """
     if not made:
         return []
     now = means.session.current_time()
+    found_now = {found.vm: found for found in _inventory.locate(means.session, made, survey.PATHS)}
     new: list[taking.NewRecord] = []
-    for found in _inventory.locate(means.session, made, survey.PATHS):
-        its, child = made[found.vm]
+    done: list[Done] = []
+    for vm, (its, child) in made.items():
+        found = found_now.get(vm)
+        if found is None or _extra_config.mapping(found.values).get(CHILD_KEY) != its.encode():
+            what = "removed it" if found is None else "changed its record"
+            why = f"Child {child.name} did not become ready: another task has {what} in the meantime. Run again."
+            done.append(Done(child.name, State.READY.value, why, is_postponed=True))
+            continue
         boot_time = found.values.get("runtime.bootTime")
         state = State.READY if child.error is None and boot_time is not None else State.FAILED
         new.append((found, replace(its, state=state, since=now, boot_time=boot_time)))
     errors = taking.take(means.session, means.deadline, new)
-    return [
-        Done(found.name, its.state.value, error.sentence)
+    return done + [
+        Done(found.name, its.state.value, error.sentence, isinstance(error, _errors.Refused))
         for found, its in new
         if (error := errors[found.moid]) is not None
     ]

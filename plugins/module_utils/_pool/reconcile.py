@@ -239,8 +239,8 @@ def reconcile(inventory: Inventory, spec: PoolSpec, now: datetime.datetime) -> P
     ]
     if spec.mode is Mode.ABSENT and held and not spec.force:
         return plan(
-            refusal=f"Pool {spec.name} was not removed: {_listed(held)} is leased. Wait for the release, or set "
-            "force=true."
+            refusal=f"Pool {spec.name} was not removed, because children are leased: {_listed(held)}. Wait until they "
+            "are released, or set force=true."
         )
     ends = _endings(pool)
     return plan(*ends, *_notes(pool, ends), *_creations(pool, ends))
@@ -420,7 +420,9 @@ def _endings(pool: _Pool) -> list[End]:
     busy = [end for end in chosen if pool.known[end.key].vm.is_busy]
     if busy:
         names = [pool.known[end.key].name for end in busy]
-        pool.limits.append(f"{_listed(names)} was not removed: a task or a backup is running on it. Run again later.")
+        pool.limits.append(
+            f"Not removed, because a task or a backup is running on them: {_listed(names)}. Run again later."
+        )
     return [end for end in chosen if end not in busy]
 
 
@@ -452,8 +454,8 @@ def _within_limits(pool: _Pool, found: t.Mapping[str, Reason]) -> list[End]:
     left = len(due) - len(chosen)
     if left:
         pool.limits.append(
-            f"{left} more to be ended in the next runs, because of max_deletions and max_unavailable. "
-            "Set force=true to end them now."
+            f"Children left for the next runs because of max_deletions and max_unavailable: {left}. Set force=true to "
+            "remove them now."
         )
     return chosen
 

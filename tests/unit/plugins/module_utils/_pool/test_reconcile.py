@@ -244,7 +244,10 @@ def test_max_deletions_takes_the_most_urgent_first() -> None:
     children = [vm(1, **old), vm(2, **old), vm(3, State.LEASED, until=ago(hours=1)), vm(4, State.CREATING, since=BOOT)]
     options = {"ready_count": 2, "ready_ttl": 60}
     assert ended(*children, **options) == [(3, "expired"), (4, "half_made")]
-    assert "2 more to be ended in the next runs" in plan(*children, **options).limits[0]
+    assert (
+        "Children left for the next runs because of max_deletions and max_unavailable: 2."
+        in plan(*children, **options).limits[0]
+    )
     assert len(ended(*children, force=True, **options)) == 4
 
 
@@ -279,7 +282,7 @@ def test_busy_children_are_postponed() -> None:
     its = plan(vm(1, State.RELEASING, is_busy=True))
     assert (its.actions, its.limits) == (
         (),
-        ("ci-001 was not removed: a task or a backup is running on it. Run again later.",),
+        ("Not removed, because a task or a backup is running on them: ci-001. Run again later.",),
     )
 
 
@@ -305,7 +308,10 @@ def test_absent() -> None:
     for leased in (vm(4, State.LEASED), vm(4, State.CLAIMING), vm(4, State.LEASED, is_reachable=False)):
         its = plan(*children, leased, mode=Mode.ABSENT)
         assert its.actions == ()
-        assert its.refusal == "Pool ci was not removed: ci-004 is leased. Wait for the release, or set force=true."
+        assert its.refusal == (
+            "Pool ci was not removed, because children are leased: ci-004. Wait until they are released, or set "
+            "force=true."
+        )
     assert len(ended(*children, vm(4, State.LEASED), mode=Mode.ABSENT, force=True)) == 4
 
 
